@@ -1,0 +1,1 @@
+"""Words and laws: manifests, versions, the lifecycle, events, errors. Pure: no I/O, no clock, no asyncio."""
