@@ -1,0 +1,25 @@
+"""What is said of elements that are not drawn as the file has them: a reason, and what to do about it."""
+
+from __future__ import annotations
+
+from typing import Final
+
+__all__ = ["CIRCLE", "CLIP", "CONDITION", "FLAT", "FOREIGN", "IMAGE", "INVALID", "PATTERN", "TEXT", "UNSEEN", "WARN_ON"]
+
+TEXT: Final = "text has no strokes and is not drawn; convert it to paths first (Inkscape: Path > Object to Path)"
+IMAGE: Final = "a picture has no strokes and is not drawn; trace it first (Inkscape: Path > Trace Bitmap)"
+FOREIGN: Final = "embedded content that is not SVG is not drawn; convert it to paths"
+UNSEEN: Final = "with fill and stroke both 'none' it is invisible and not drawn; give it a stroke to have it drawn"
+FLAT: Final = "its transform leaves it no width or no height, so it does not show and is not drawn"
+CONDITION: Final = "systemLanguage or requiredExtensions say that it is not for here; remove them to have it drawn"
+CLIP: Final = "this kind of clip-path is not applied, it is drawn whole; clip by a <clipPath> of shapes and paths"
+MASK: Final = "masks are not applied, it is drawn whole; cut the paths themselves, or clip them"
+FILTER: Final = "filters are not applied, it is drawn as it is without"
+PATTERN: Final = "patterns and hatches are not drawn, only the outline; convert the pattern to paths"
+DASH: Final = "dashes are drawn as a solid line; convert the dashes to paths"
+MARKER: Final = "markers (arrow heads) are not drawn; convert the stroke with its markers to paths"
+WARN_ON: Final = {"mask": MASK, "filter": FILTER, "stroke-dasharray": DASH, "marker": MARKER,
+                   "marker-start": MARKER, "marker-mid": MARKER, "marker-end": MARKER}  # fmt: skip
+CIRCLE: Final = "it would show itself without end, so nothing of it is drawn; let it refer to something else"
+EMPTY_BOX: Final = "its viewBox has no width or no height, so it does not show and is not drawn"
+INVALID: Final = "this value is not valid and counts as not given, as browsers have it; correct it"
