@@ -1,0 +1,140 @@
+"""Loading the plugin's code: the only place where vfab imports it, and only in the host."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.machinery
+import importlib.util
+import sys
+from pathlib import Path
+from types import ModuleType
+
+from vfab.dialects.names import install as install_names
+from vfab.host.rpc import Method
+from vfab.model.errors import DependencyError, DriverError, DriverFailed
+from vfab.model.manifest import Manifest
+from vfab.sdk.driver import BaseDriver, commands_of
+
+__all__ = ["load_driver_class", "methods_of"]
+
+
+def load_driver_class(folder: Path, manifest: Manifest) -> type[BaseDriver]:
+    """Import the manifest's `driver_class` from `folder`; a class of an older shape comes as the driver made of it.
+
+    The folder is a package of its own (`from .steps import …` works) and also on `sys.path` (`import steps` works).
+
+    Raises DriverError: the module or class is missing, or is no driver. What the plugin raises comes through.
+    """
+    install_names()
+    if manifest.runtime.dialect != "native":
+        return _adapted(folder, manifest)
+    module_name, _, class_name = manifest.driver_class.rpartition(".")
+    context = {"plugin": manifest.name, "folder": str(folder), "driver_class": manifest.driver_class}
+    module = _import(folder, manifest)
+    cls = getattr(module, class_name, None)
+    if cls is None:
+        classes = sorted(name for name, value in vars(module).items() if isinstance(value, type))
+        raise DriverFailed(
+            f"{manifest.name}: {module_name} has no class {class_name}",
+            driver_name=manifest.name,
+            context={**context, "classes": classes},
+            remedy="Correct driver_class in plugin.yaml.",
+        )
+    if isinstance(cls, type) and issubclass(cls, BaseDriver):
+        return cls
+    from vfab.dialects.instrument_plugin import adapt_class, is_instrument
+
+    if is_instrument(cls):
+        return adapt_class(manifest, cls)
+    from vfab.dialects import detection_handler
+
+    if detection_handler.is_detection_handler(cls):
+        return detection_handler.adapt_class(manifest, cls)
+    raise DriverFailed(
+        f"{manifest.name}: {manifest.driver_class} is not a driver",
+        driver_name=manifest.name,
+        context=context,
+        remedy="Derive it from vfab.sdk.BaseDriver or one of the category bases (PlotterDriver, …).",
+    )
+
+
+def _adapted(folder: Path, manifest: Manifest) -> type[BaseDriver]:
+    dialect = manifest.runtime.dialect
+    shape = importlib.import_module(f"vfab.dialects.{dialect}")
+    cls: type[BaseDriver] = shape.adapt(manifest, lambda: _import(folder, manifest))
+    return cls
+
+
+def _import(folder: Path, manifest: Manifest) -> ModuleType:
+    """The module of the manifest's `driver_class`."""
+    # not re: compiling a pattern touches 0.3 MiB of memory that the hosts share otherwise, and takes 0.3 ms
+    package = "vfab_plugin_" + "".join([c if c.isalnum() else "_" for c in manifest.name])
+    module_name = manifest.driver_class.rpartition(".")[0]
+    if manifest.runtime.source:
+        return _import_source(Path(manifest.runtime.source), package, module_name)
+    if str(folder) not in sys.path:
+        sys.path.insert(0, str(folder))
+    _make_package(package, folder)
+    module_file = folder.joinpath(*module_name.split("."))
+    if not module_file.with_suffix(".py").exists() and not (module_file / "__init__.py").exists():
+        raise DependencyError(
+            f"{manifest.name}: driver_class names the module {module_name}, and {module_file.with_suffix('.py')} is "
+            "not there",
+            driver_name=manifest.name,
+            context={"plugin": manifest.name, "folder": str(folder), "driver_class": manifest.driver_class},
+            remedy="Correct driver_class in plugin.yaml, or add the file.",
+        )
+    return importlib.import_module(f"{package}.{module_name}")
+
+
+def _import_source(file: Path, package: str, module_name: str) -> ModuleType:
+    """The module in `file`, which shares its folder with files that are not its plugin's: those come last."""
+    root = file.parents[module_name.count(".") + (file.name == "__init__.py")]
+    sys.path += [str(path) for path in dict.fromkeys((file.parent, root)) if str(path) not in sys.path]
+    _make_package(package, root)
+    *parents, last = module_name.split(".")
+    for depth in range(len(parents)):
+        _make_package(".".join((package, *parents[: depth + 1])), root.joinpath(*parents[: depth + 1]))
+    name = ".".join((package, *parents, last))
+    search = [str(file.parent)] if file.name == "__init__.py" else None
+    spec = importlib.util.spec_from_file_location(name, file, submodule_search_locations=search)
+    assert spec is not None, "discovery finds files in Python only here"
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+def _make_package(name: str, folder: Path) -> None:
+    if name in sys.modules:
+        return
+    init = folder / "__init__.py"
+    loader = importlib.machinery.SourceFileLoader(name, str(init)) if init.exists() else None
+    spec = importlib.machinery.ModuleSpec(name, loader, origin=str(init) if loader else None, is_package=True)
+    spec.submodule_search_locations = [str(folder)]
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    if loader is not None:
+        loader.exec_module(module)
+
+
+def methods_of(driver: BaseDriver, manifest: Manifest) -> dict[str, Method]:
+    """What may be called: the contract's methods, those marked `@command`, and the manifest's commands.
+
+    Raises DriverError: the manifest names a command whose method the driver does not have.
+    """
+    found = {name: Method(getattr(driver, name), mark.concurrent) for name, mark in commands_of(type(driver)).items()}
+    for name, command in manifest.commands.items():
+        method = command.method or name.replace("-", "_")
+        function = getattr(driver, method, None)
+        if not callable(function):
+            raise DriverError(
+                f"{manifest.name}: plugin.yaml has the command {name}, but {manifest.driver_class} no method {method}",
+                driver_name=manifest.name,
+                context={"field": f"commands.{name}", "method": method},
+                remedy=f"Add the method, or correct commands.{name} in plugin.yaml.",
+            )
+        already = found.get(method)
+        found[method] = Method(function, command.concurrent or (already is not None and already.concurrent))
+    return found
