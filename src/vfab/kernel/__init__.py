@@ -1,0 +1,1 @@
+"""This machine's devices as wanted: finding, leasing, supervising."""
