@@ -1,0 +1,2 @@
+class Forgotten:
+    """Derives from nothing."""

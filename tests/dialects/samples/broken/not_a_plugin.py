@@ -1,0 +1,1 @@
+this is no Python, and nothing in it looks like a plugin
