@@ -1,0 +1,1 @@
+"""Alembic's migrations, packaged with vfab and run by `opening.open_store`."""

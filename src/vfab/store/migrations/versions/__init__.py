@@ -1,0 +1,1 @@
+"""One file a step; `opening.REVISIONS` names them in order."""

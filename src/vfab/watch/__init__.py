@@ -1,0 +1,1 @@
+"""Probes and resource usage: what drivers cost this machine. Knows processes by their number only, not the kernel."""
