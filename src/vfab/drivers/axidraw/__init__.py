@@ -1,0 +1,1 @@
+"""AxiDraw and other plotters with an EiBotBoard: plugin, driver and simulator."""

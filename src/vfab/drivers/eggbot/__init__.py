@@ -1,0 +1,1 @@
+"""The eggbot plugin: the EggBot, an EiBotBoard that turns an egg under a pen."""

@@ -1,0 +1,1 @@
+"""Industrial cameras that speak GenICam, through Aravis."""

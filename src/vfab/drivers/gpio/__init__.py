@@ -1,0 +1,1 @@
+"""Driver for the lines of a GPIO chip."""

@@ -1,0 +1,1 @@
+"""Driver for LM75 thermometers and their kin."""

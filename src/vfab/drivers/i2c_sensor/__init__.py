@@ -1,0 +1,1 @@
+"""Driver for register sensors on an I2C bus."""

@@ -1,0 +1,1 @@
+"""Driver for devices of Linux Industrial I/O."""

@@ -1,0 +1,1 @@
+"""Keithley 2400 series source-meters: plugin, driver and simulator."""

@@ -1,0 +1,1 @@
+"""Cameras that send JPEGs over HTTP (multipart/x-mixed-replace)."""

@@ -1,0 +1,205 @@
+"""A Modbus device that is not there, sans-IO: its tables, its functions, and both framings.
+
+Functions 1 to 6, 15, 16, 22, 23 and 43/14 of the MODBUS Application Protocol Specification V1.1b3; framing of Modbus
+Messaging on TCP/IP V1.0b and Modbus over Serial Line V1.02. Written without pymodbus, so that driver and simulator do
+not share their mistakes.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Final, TypeVar
+
+_T = TypeVar("_T", bool, int)
+
+__all__ = ["ModbusDevice", "RtuServer", "TcpServer", "crc16"]
+
+_ILLEGAL_FUNCTION, _ILLEGAL_ADDRESS, _ILLEGAL_VALUE, _FAILURE, _BUSY = 1, 2, 3, 4, 6
+_SIZE: Final = 1000
+IDENTITY: Final = (b"vfab", b"modbus simulator", b"1.0")
+
+
+class _Refuse(Exception):
+    """An exception response."""
+
+    def __init__(self, code: int) -> None:
+        super().__init__(code)
+        self.code = code
+
+
+@dataclass
+class ModbusDevice:
+    """One unit: 1000 entries in each table, from address 0.
+
+    Input registers count up (`input[i]` is `i`), discrete inputs alternate. Holding register 999 answers with exception
+    4, 998 with exception 6.
+
+    Attributes:
+        unit: its number; requests for others are not answered.
+        requests: how many it answered.
+        mute: it hears and does not answer.
+    """
+
+    unit: int = 1
+    coils: list[bool] = field(default_factory=lambda: [False] * _SIZE)
+    discrete: list[bool] = field(default_factory=lambda: [bool(number % 2) for number in range(_SIZE)])
+    holding: list[int] = field(default_factory=lambda: [0] * _SIZE)
+    input: list[int] = field(default_factory=lambda: list(range(_SIZE)))
+    requests: int = 0
+    mute: bool = False
+
+    def answer(self, pdu: bytes) -> bytes:
+        """The PDU that answers `pdu`."""
+        self.requests += 1
+        try:
+            return self._do(pdu[0], pdu[1:])
+        except _Refuse as refused:
+            return bytes((pdu[0] | 0x80, refused.code))
+        except (struct.error, IndexError):
+            return bytes((pdu[0] | 0x80, _ILLEGAL_VALUE))
+
+    def _do(self, function: int, body: bytes) -> bytes:
+        head = bytes((function,))
+        match function:
+            case 1 | 2:
+                table = self.coils if function == 1 else self.discrete
+                bits = self._slice(table, _pair(body), 2000)
+                packed = sum(bit << number for number, bit in enumerate(bits)).to_bytes((len(bits) + 7) // 8, "little")
+                return head + bytes((len(packed),)) + packed
+            case 3 | 4:
+                registers = self._slice(self.holding if function == 3 else self.input, _pair(body), 125)
+                return head + bytes((2 * len(registers),)) + struct.pack(f">{len(registers)}H", *registers)
+            case 5:
+                address, value = struct.unpack(">HH", body)
+                if value not in {0, 0xFF00}:
+                    raise _Refuse(_ILLEGAL_VALUE)
+                self._put(self.coils, address, [value != 0])
+                return head + body
+            case 6:
+                address, value = struct.unpack(">HH", body)
+                self._put(self.holding, address, [value])
+                return head + body
+            case 15:
+                address, count, size = struct.unpack(">HHB", body[:5])
+                number = int.from_bytes(body[5 : 5 + size], "little")
+                self._put(self.coils, address, [bool(number >> bit & 1) for bit in range(count)])
+                return head + body[:4]
+            case 16:
+                address, count, _ = struct.unpack(">HHB", body[:5])
+                self._put(self.holding, address, list(struct.unpack(f">{count}H", body[5:])))
+                return head + body[:4]
+            case _:
+                return self._seldom(function, head, body)
+
+    def _seldom(self, function: int, head: bytes, body: bytes) -> bytes:
+        match function:
+            case 22:
+                address, keep, change = struct.unpack(">HHH", body)
+                (now,) = self._slice(self.holding, (address, 1), 1)
+                self._put(self.holding, address, [now & keep | change & ~keep & 0xFFFF])
+                return head + body
+            case 23:
+                start, count, address, size, _ = struct.unpack(">HHHHB", body[:9])
+                self._put(self.holding, address, list(struct.unpack(f">{size}H", body[9:])))
+                registers = self._slice(self.holding, (start, count), 125)
+                return head + bytes((2 * count,)) + struct.pack(f">{count}H", *registers)
+            case 43 if body[:1] == b"\x0e":
+                objects = b"".join(bytes((key, len(text))) + text for key, text in enumerate(IDENTITY))
+                return head + bytes((0x0E, body[1], 1, 0, 0, len(IDENTITY))) + objects
+            case _:
+                raise _Refuse(_ILLEGAL_FUNCTION)
+
+    def _slice(self, table: list[_T], where: tuple[int, int], most: int) -> list[_T]:
+        address, count = where
+        self._check(table is self.holding, address, count, most)
+        return table[address : address + count]
+
+    def _put(self, table: list[_T], address: int, values: list[_T]) -> None:
+        self._check(table is self.holding, address, len(values), 2000)
+        table[address : address + len(values)] = values
+
+    @staticmethod
+    def _check(holding: bool, address: int, count: int, most: int) -> None:
+        if not 0 < count <= most:
+            raise _Refuse(_ILLEGAL_VALUE)
+        if address + count > _SIZE:
+            raise _Refuse(_ILLEGAL_ADDRESS)
+        last = address + count - 1
+        if holding and last >= 998:
+            raise _Refuse(_FAILURE if last == 999 else _BUSY)
+
+
+def _pair(body: bytes) -> tuple[int, int]:
+    """An address and a count."""
+    address, count = struct.unpack(">HH", body)
+    return int(address), int(count)
+
+
+class TcpServer:
+    """Modbus TCP: transaction, protocol, length, unit, PDU."""
+
+    def __init__(self, device: ModbusDevice) -> None:
+        self._device = device
+        self._held = b""
+
+    def feed(self, data: bytes) -> Iterator[bytes]:
+        """What is answered to what came."""
+        self._held += data
+        while len(self._held) >= 8:
+            transaction, _, length, unit = struct.unpack(">HHHB", self._held[:7])
+            if len(self._held) < 6 + length:
+                return
+            pdu, self._held = self._held[7 : 6 + length], self._held[6 + length :]
+            if unit not in {self._device.unit, 0} or self._device.mute:
+                continue
+            answer = self._device.answer(pdu)
+            yield struct.pack(">HHHB", transaction, 0, len(answer) + 1, unit) + answer
+
+
+class RtuServer:
+    """Modbus RTU: unit, PDU, CRC. A request's length follows from its function, so no clock is needed."""
+
+    def __init__(self, device: ModbusDevice) -> None:
+        self._device = device
+        self._held = b""
+
+    def feed(self, data: bytes) -> Iterator[bytes]:
+        """What is answered to what came; what has a wrong CRC is thrown away."""
+        self._held += data
+        while (size := _request_size(self._held)) and len(self._held) >= size:
+            frame, self._held = self._held[:size], self._held[size:]
+            if crc16(frame) != 0:
+                self._held = b""
+                return
+            if frame[0] == self._device.unit and not self._device.mute:
+                answer = frame[:1] + self._device.answer(frame[1:-2])
+                yield answer + crc16(answer).to_bytes(2, "little")
+
+
+def _request_size(held: bytes) -> int:
+    """How many bytes the request that begins `held` has; 0 while that is not known."""
+    if len(held) < 2:
+        return 0
+    match held[1]:
+        case 15 | 16:
+            return 9 + held[6] if len(held) > 6 else 0
+        case 23:
+            return 13 + held[10] if len(held) > 10 else 0
+        case 22:
+            return 10
+        case 43:
+            return 7
+        case _:
+            return 8
+
+
+def crc16(data: bytes) -> int:
+    """The CRC of Modbus RTU; 0 over a frame with its CRC."""
+    value = 0xFFFF
+    for byte in data:
+        value ^= byte
+        for _ in range(8):
+            value = value >> 1 ^ 0xA001 if value & 1 else value >> 1
+    return value

@@ -1,0 +1,1 @@
+"""Cameras and video servers that speak RTSP, through FFmpeg."""

@@ -1,0 +1,1 @@
+"""Any SCPI instrument on a socket, a serial port or the kernel's USBTMC node."""

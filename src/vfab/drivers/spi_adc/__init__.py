@@ -1,0 +1,1 @@
+"""Driver for MCP3008 converters and their kin."""

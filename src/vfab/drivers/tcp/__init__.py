@@ -1,0 +1,1 @@
+"""TCP connections: raw, lines or framed; plugin, driver and simulator."""

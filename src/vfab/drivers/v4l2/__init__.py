@@ -1,0 +1,1 @@
+"""Cameras of the Linux kernel: USB webcams, camera modules, frame grabbers (/dev/video…)."""

@@ -1,0 +1,1 @@
+"""Any SCPI instrument behind VISA: VXI-11, HiSLIP, GPIB, USBTMC by libusb."""

@@ -1,0 +1,1 @@
+"""Cameras that send pictures as WebSocket messages."""

@@ -1,0 +1,1 @@
+"""WebSocket connections: plugin, driver and simulator."""
