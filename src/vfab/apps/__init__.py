@@ -1,0 +1,1 @@
+"""Programs: what wires the rooms together. Nothing imports this."""
