@@ -40,11 +40,6 @@ def some_of(files: list[Path], count: int = 56) -> list[Path]:
     return [files[int(number * every)] for number in range(min(count, len(files)))]
 
 
-GRAZING_MM = 0.25
-"""A line that meets the curved edge of a clip path at a flat angle ends that much earlier or later, along itself, when
-the edge is off by the tolerance: by sqrt(8 r t) for a radius of r."""
-
-
 def deviations_mm(file: Path, drawn: list[list[tuple[float, float]]]) -> tuple[float, float]:
     """How far `drawn` is from the file as the driver flattens it, and from the file flattened much finer."""
     svg = file.read_bytes()
@@ -79,11 +74,8 @@ def test_what_the_pen_drew_is_within_one_step_of_drawings_that_nobody_here_made(
 
     asyncio.run(plot_all())
     assert len(worst) >= 50
-    clipped = {file.name for file in files if b"clip-path" in file.read_bytes()}
     too_far = {
-        name: far
-        for name, far in worst.items()
-        if far[0] > STEP_MM or far[1] > STEP_MM + (GRAZING_MM if name in clipped else TOLERANCE_MM)
+        name: far for name, far in worst.items() if far[0] > STEP_MM or far[1] > STEP_MM + TOLERANCE_MM
     }
     assert too_far == {}, max(worst.values())
 

@@ -10,13 +10,13 @@ from vfab.sdk.drawing import Drawing
 from vfab.sdk.svg import SvgOptions, read_drawing
 from vfab.sdk.svg_clip import region_of
 
-AS_IT_IS = SvgOptions(merge=False, sort=False)
 SQUARE = [(0.0, 0.0), (10.0, 0.0), (10.0, 10.0), (0.0, 10.0)]
 
 
-def read(body: str) -> Drawing:
+def read(body: str, tolerance_mm: float = 0.02) -> Drawing:
+    options = SvgOptions(merge=False, sort=False, tolerance_mm=tolerance_mm)
     svg = f'<svg xmlns="http://www.w3.org/2000/svg" width="100mm" height="80mm" viewBox="0 0 100 80">{body}</svg>'
-    return read_drawing(svg.encode(), source="t.svg", options=AS_IT_IS)
+    return read_drawing(svg.encode(), source="t.svg", options=options)
 
 
 def lengths(body: str) -> list[float]:
@@ -64,6 +64,30 @@ def test_what_runs_along_the_edge_of_its_clip_path_stays_whole() -> None:
     (path,) = read(f'{clip}<g clip-path="url(#c)"><rect width="100" height="80"/></g>').paths
     assert path.points[0] == path.points[-1]
     assert len(path.points) == 5
+
+
+@pytest.mark.parametrize("tolerance_mm", [0.5, 0.02, 0.002])
+@pytest.mark.parametrize(("outside_mm", "drawn"), [(0.004, 2), (0.006, 1)])
+def test_no_curve_tolerance_decides_whether_a_line_beside_an_edge_is_drawn(
+    tolerance_mm: float, outside_mm: float, drawn: int
+) -> None:
+    clip = '<clipPath id="c"><rect width="50" height="50"/></clipPath>'
+    y = 50 + outside_mm
+    body = f'{clip}<line clip-path="url(#c)" x1="9" x2="40" y1="{y}" y2="{y}"/><line x2="1" y1="79" y2="79"/>'
+    assert len(read(body, tolerance_mm).paths) == drawn
+
+
+@pytest.mark.parametrize("tolerance_mm", [0.5, 0.02, 0.002])
+@pytest.mark.parametrize("hole", ["", "M0 0H100V80H0z"])
+def test_a_curve_along_a_curved_edge_stays_whole_on_either_side(tolerance_mm: float, hole: str) -> None:
+    clip = (
+        f'<clipPath id="c"><path clip-rule="evenodd" d="{hole}M20 40A30 30 0 0 0 80 40A30 30 0 0 0 20 40z"/></clipPath>'
+    )
+    # the same circle by another element: other corners on the same curve
+    (path,) = read(
+        f'{clip}<circle clip-path="url(#c)" transform="rotate(7 50 40)" cx="50" cy="40" r="30"/>', tolerance_mm
+    ).paths
+    assert path.points[0] == path.points[-1]
 
 
 def test_a_clip_path_moves_with_what_it_clips() -> None:

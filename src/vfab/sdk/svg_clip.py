@@ -1,7 +1,7 @@
 """What a clip path or a viewport lets through: strokes are cut where they leave it (css-masking 1 §7, SVG 2 §8.4).
 
 Nearly all clips of real files are rectangles, turned perhaps: those are cut by plain arithmetic. Any other area is left
-to GEOS, which is imported for it. Areas are grown by the curve tolerance, so that what runs along an edge stays whole.
+to GEOS, which is imported for it. Areas are grown by a trifle, so that what runs along an edge stays whole.
 """
 
 from __future__ import annotations
@@ -14,10 +14,18 @@ from typing import Any, Protocol
 
 from vfab.sdk.drawing import Point
 
-__all__ = ["Nothing", "Outline", "Region", "region_of"]
+__all__ = ["CURVES_MM", "GROWN_MM", "Nothing", "Outline", "Region", "region_of"]
 
 Outline = tuple[Sequence[Sequence[Point]], bool]
 """The rings of one shape, closed or not, and whether they are filled by the rule `evenodd`; otherwise by `nonzero`."""
+
+GROWN_MM = 0.005
+"""How far beyond its edge an area still lets a line through: less than half a motor step of an AxiDraw. It is the same
+for every curve tolerance, so that no tolerance decides whether a line beside an edge is drawn."""
+
+CURVES_MM = GROWN_MM / 2
+"""How far a polyline may lie from its curve, for edges and for what is cut by them: both together stay within
+`GROWN_MM`, so that a curve along a curved edge stays whole."""
 
 _SAME_MM = 1e-7
 
@@ -119,7 +127,7 @@ def _append(parts: list[list[Point]], start: Point, stop: Point) -> None:
         parts.append([start, stop])
 
 
-def region_of(outlines: Iterable[Outline], grown_mm: float) -> Region:
+def region_of(outlines: Iterable[Outline], grown_mm: float = GROWN_MM) -> Region:
     """The union of the areas that some shapes fill, grown on all sides; `Nothing` when they fill none."""
     shapes = [(rings, evenodd) for rings, evenodd in outlines if any(len(ring) > 2 for ring in rings)]
     if not shapes:

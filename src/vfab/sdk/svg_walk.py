@@ -13,7 +13,7 @@ from vfab.model.errors import BadResource
 from vfab.sdk import svg_notes as why
 from vfab.sdk.cancel import check_token
 from vfab.sdk.drawing import Point
-from vfab.sdk.svg_clip import Nothing, Outline, Region, region_of
+from vfab.sdk.svg_clip import CURVES_MM, Nothing, Outline, Region, region_of
 from vfab.sdk.svg_conditions import chosen, suits
 from vfab.sdk.svg_page import Page, view_box, wrong
 from vfab.sdk.svg_path import IDENTITY, FarOut, Matrix, Pen, times
@@ -239,7 +239,7 @@ class Walker:
             outlines = self._outlines(clip, outer) if outer is not None else []
         finally:
             self._clipping.pop()
-        made = self._areas[clip, matrix] = region_of(outlines, self.tolerance_mm)
+        made = self._areas[clip, matrix] = region_of(outlines)
         return made
 
     def _is_text(self, node: Node) -> bool:
@@ -401,7 +401,7 @@ class Walker:
     def _frame(self, matrix: Matrix, width: float, height: float) -> Region:
         pen = Pen(matrix, self.tolerance_mm)
         pen.polyline([(0.0, 0.0), (width, 0.0), (width, height), (0.0, height)], closed=True)
-        return region_of([(pen.finish(), False)], self.tolerance_mm)
+        return region_of([(pen.finish(), False)])
 
     def _size(self, node: Node, style: Mapping[str, str], name: str, context: _Context) -> float:
         text = style.get(name, "")
@@ -428,7 +428,7 @@ class Walker:
             if context.fill == "none" and context.stroke == "none":
                 self._note(name, why.UNSEEN)
                 return
-        pen = Pen(context.matrix, self.tolerance_mm)
+        pen = Pen(context.matrix, self._flattened_to_mm(context))
         style = self._styles.of(node)
         try:
             try:
@@ -453,6 +453,11 @@ class Walker:
             remedy = "Raise the curve tolerance, or split the drawing."
             raise BadResource(message, context={"file": self.source, "element": name}, remedy=remedy)
         self.strokes.extend(RawStroke(points, name, context.layer) for points in strokes)
+
+    def _flattened_to_mm(self, context: _Context) -> float:
+        """How far a polyline may lie from its curve: less for what clips or is clipped."""
+        fine = self._clipping or context.clips
+        return min(self.tolerance_mm, CURVES_MM) if fine else self.tolerance_mm
 
     def _is_pattern(self, paint: str) -> bool:
         found = re.match(r"url\(\s*[\"']?#([^\"')]+?)[\"']?\s*\)", paint)
