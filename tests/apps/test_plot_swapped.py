@@ -17,7 +17,7 @@ from vfab.model.devices import DeviceInfo
 from vfab.sdk.testing import defaults_of
 
 SWAPS = 20
-STROKES = {"axidraw": 60, "eggbot": 60, "grbl": 140}
+STROKES = {"axidraw": 110, "eggbot": 90, "grbl": 160}
 """A GRBL machine is sent some strokes ahead, and draws them before another driver has it."""
 SQUARE = 'width="100mm" height="100mm"'
 SIZES = {"eggbot": 'width="3200" height="800" preserveAspectRatio="none"'}

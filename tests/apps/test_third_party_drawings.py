@@ -74,9 +74,7 @@ def test_what_the_pen_drew_is_within_one_step_of_drawings_that_nobody_here_made(
 
     asyncio.run(plot_all())
     assert len(worst) >= 50
-    too_far = {
-        name: far for name, far in worst.items() if far[0] > STEP_MM or far[1] > STEP_MM + TOLERANCE_MM
-    }
+    too_far = {name: far for name, far in worst.items() if far[0] > STEP_MM or far[1] > STEP_MM + TOLERANCE_MM}
     assert too_far == {}, max(worst.values())
 
 
