@@ -26,6 +26,7 @@ from vfab.host.background import Background
 from vfab.host.failures import error_fields, to_driver_error
 from vfab.host.flood import FloodGate
 from vfab.host.turns import Turns
+from vfab.model.alike import alike
 from vfab.model.errors import Cancelled, DriverError, HostDied, Refused, UnknownCommand, from_wire
 from vfab.protocols.hostwire import Call, Cancel, Event, Failure, Log, Message, Progress, Reply
 from vfab.sdk.cancel import CancelToken, current_token
@@ -260,9 +261,7 @@ class CallLoop:
             self._closed.set()
 
     def _unknown(self, name: str) -> UnknownCommand:
-        from difflib import get_close_matches
-
-        near = get_close_matches(name, self._methods, 1)
+        near = alike(name, self._methods, 1)
         return UnknownCommand(
             f"{self._driver_name} has no command {name!r}",
             driver_name=self._driver_name,

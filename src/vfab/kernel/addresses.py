@@ -6,11 +6,11 @@ import os
 import re
 import stat
 from collections.abc import Sequence
-from difflib import get_close_matches
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from vfab.kernel.node_access import User, check_node
+from vfab.model.alike import alike
 from vfab.model.devices import DeviceInfo
 from vfab.model.errors import ConfigurationError, DeviceNotFound
 
@@ -80,7 +80,7 @@ def find_device(text: str, devices: Sequence[DeviceInfo]) -> DeviceInfo:
             f"there is no device {text!r}; did you mean tcp://{wanted}?",
             context={"device": text, "near": [f"tcp://{wanted}"]},
         )
-    near = get_close_matches(wanted, [d.id for d in devices], 3, 0.4)
+    near = alike(wanted, [d.id for d in devices], 3, 0.4)
     hint = f"; did you mean {' or '.join(near)}?" if near else ""
     raise DeviceNotFound(f"there is no device {text!r}{hint}", context={"device": text, "near": near})
 

@@ -7,7 +7,6 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from difflib import get_close_matches
 from functools import partial
 from math import inf
 from typing import Any
@@ -15,6 +14,7 @@ from typing import Any
 import msgspec
 
 from vfab.kernel.detection_merging import merged, printable, with_news
+from vfab.model.alike import alike
 from vfab.model.devices import DeviceInfo
 from vfab.model.errors import ConfigurationError, DriverError
 
@@ -308,7 +308,7 @@ def _chosen(handlers: list[DetectionHandler], kinds: Sequence[str]) -> list[Dete
     names = [handler.name for handler in handlers if not handler.describes]
     for kind in kinds:
         if kind not in names:
-            near = get_close_matches(kind, names, 1)
+            near = alike(kind, names, 1)
             raise ConfigurationError(
                 f"there is no kind of detection {kind!r}" + (f"; did you mean {near[0]}?" if near else ""),
                 context={"found": kind, "kinds": names},

@@ -9,7 +9,6 @@ a 0700 folder) and is ignored when it is anybody else's, damaged, or written by 
 from __future__ import annotations
 
 import os
-import secrets
 import stat
 import time
 import zlib
@@ -259,7 +258,7 @@ def write_privately(path: Path, data: bytes) -> None:
     Raises OSError: nothing was changed.
     """
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(6)}")
+    temporary = path.with_name(f".{path.name}.{os.urandom(6).hex()}")
     fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     try:
         with os.fdopen(fd, "wb") as file:

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 from vfab.model.errors import ConfigurationError, DependencyError
 from vfab.model.plugins import DriverInfo, DriverManager
+from vfab.sdk.requirements import missing_requirements
 
 __all__ = ["DependencyInstaller", "LoadedDriver", "ManagerFactory"]
 
@@ -62,7 +63,7 @@ class LoadedDriver:
             return tuple(lacking)
         if runtime.version and not _satisfies(platform.python_version(), runtime.version):
             lacking.append(f"python {runtime.version}")
-        return (*lacking, *(text for text in self._info.manifest.dependencies if not _is_installed(text)))
+        return (*lacking, *missing_requirements(self._info.manifest.dependencies))
 
     def install_instructions(self) -> str:
         """What to do about `missing()`, for people; "" when nothing is missing (seed 001)."""
@@ -123,20 +124,6 @@ class LoadedDriver:
                 remedy="Make it with DriverRegistry(places, managers=supervisor), as vfab's own programs do.",
             )
         return self._managers.create_manager(info, kwargs)
-
-
-def _is_installed(requirement: str) -> bool:
-    from importlib.metadata import PackageNotFoundError, version
-
-    from packaging.requirements import InvalidRequirement, Requirement
-
-    try:
-        wanted = Requirement(requirement)
-        if wanted.marker is not None and not wanted.marker.evaluate():
-            return True
-        return wanted.specifier.contains(version(wanted.name), prereleases=True)
-    except (InvalidRequirement, PackageNotFoundError):
-        return False
 
 
 def _satisfies(version: str, specifier: str) -> bool:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Collection, Iterable
-from difflib import get_close_matches
 from pathlib import Path
 
 import msgspec
@@ -14,6 +13,7 @@ from vfab.kernel.index import Index
 from vfab.kernel.loaded import DependencyInstaller, LoadedDriver, ManagerFactory
 from vfab.kernel.loader import PluginLoader, info_of
 from vfab.kernel.places import Place, Places
+from vfab.model.alike import alike
 from vfab.model.devices import DeviceInfo, Fit
 from vfab.model.errors import BadManifest, ConfigurationError, DriverError, DriverNotFound
 from vfab.model.plugins import DriverInfo, HasInfo, PluginInfo, PluginProblem, PluginStatus, Shadowed
@@ -279,7 +279,7 @@ class DriverRegistry:
         return index
 
     def _unknown(self, name: str, known: dict[str, DriverInfo]) -> DriverError:
-        near = get_close_matches(name, known, 3)
+        near = alike(name, known, 3)
         hint = f"; did you mean {' or '.join(near)}?" if near else ""
         broken = [p for p in self._loader.problems if name in {Path(p.path).name, Path(p.path).stem}]
         if broken:

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from difflib import get_close_matches
 from typing import Annotated, Any, Literal, get_args, get_type_hints
 
 import msgspec
 from msgspec import Meta
 
+from vfab.model.alike import alike
 from vfab.model.devices import DeviceInfo, MatchRule
 from vfab.model.errors import BadManifest
 from vfab.model.escapes import unescape
@@ -255,7 +255,7 @@ def _structural(data: Mapping[Any, Any], where: str = "") -> list[tuple[str, str
         names = kind.__struct_fields__
         for key in data:
             if key not in names:
-                near = get_close_matches(str(key), names, 1)
+                near = alike(str(key), names, 1)
                 hint = f"did you mean {near[0]}?" if near else "the fields are " + ", ".join(names)
                 found.append((_join(where, str(key)), "an unknown field", hint))
         required = [f.name for f in msgspec.structs.fields(kind) if f.required]

@@ -12,8 +12,9 @@ import math
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from difflib import get_close_matches
 from typing import Any
+
+from vfab.model.alike import alike
 
 __all__ = ["Fault", "allowed", "faults", "flatten", "is_secret", "leaves", "nearest", "parse_text", "types_of"]
 
@@ -87,10 +88,10 @@ _LISTED = 24
 
 def nearest(name: str, names: list[str]) -> str:
     """`did you mean …?`, or the names there are; of many only the first, and how many more."""
-    near = get_close_matches(name, names, 1)
+    near = alike(name, names, 1)
     if not near:
         beginnings = {known[: len(name) + 1]: known for known in reversed(names)}
-        near = [beginnings[begun] for begun in get_close_matches(name, beginnings, 1, 0.7)]  # spped is speed_mm_s
+        near = [beginnings[begun] for begun in alike(name, beginnings, 1, 0.7)]  # spped is speed_mm_s
     if near:
         return f"did you mean {near[0]}?"
     if len(names) > _LISTED:

@@ -7,7 +7,6 @@ on the host's event loop). Calls run one at a time, in the order in which they c
 
 from __future__ import annotations
 
-import importlib.util
 import logging
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
@@ -19,6 +18,7 @@ from vfab.model.errors import ConfigurationError
 from vfab.model.manifest import Manifest
 from vfab.sdk.cancel import CancelToken, current_token
 from vfab.sdk.link import Link
+from vfab.sdk.requirements import missing_requirements
 
 if TYPE_CHECKING:
     from vfab.sdk.stream_ends import StreamWriter
@@ -212,22 +212,7 @@ class BaseDriver:
 
     def missing_dependencies(self) -> list[str]:
         """The manifest's dependencies that are not installed here."""
-        from importlib.metadata import PackageNotFoundError, version
-
-        from packaging.requirements import Requirement
-
-        missing = []
-        for text in self.manifest.dependencies:
-            requirement = Requirement(text)
-            if requirement.marker is not None and not requirement.marker.evaluate():
-                continue
-            try:
-                if not requirement.specifier.contains(version(requirement.name), prereleases=True):
-                    missing.append(text)
-            except PackageNotFoundError:
-                if importlib.util.find_spec(requirement.name) is None:
-                    missing.append(text)
-        return missing
+        return missing_requirements(self.manifest.dependencies)
 
     @command(concurrent=True)
     def get_config_schema(self) -> dict[str, Any]:

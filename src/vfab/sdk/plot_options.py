@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
-from difflib import get_close_matches
 from math import isfinite
 from typing import Any, NoReturn
 
+from vfab.model.alike import alike
 from vfab.model.errors import ConfigurationError
 from vfab.sdk.motion import Limits, PlotProfile
 from vfab.sdk.svg import SvgOptions
@@ -80,7 +80,7 @@ class PlotOptions:
         values: dict[str, Any] = {}
         for name, value in (given or {}).items():
             if name not in known:
-                near = get_close_matches(str(name), known, 1)
+                near = alike(str(name), known, 1)
                 raise ConfigurationError(
                     f"plotting has no option {name!r}",
                     context={"field": str(name), "known": known},

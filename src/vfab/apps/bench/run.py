@@ -10,6 +10,7 @@ from time import perf_counter
 from typing import Any
 
 from vfab.apps.bench.findings import Session
+from vfab.model.alike import alike
 from vfab.model.errors import ConfigurationError
 
 __all__ = ["SUBJECTS", "all_keys", "run_bench"]
@@ -86,9 +87,7 @@ def _wanted(only: Collection[str]) -> frozenset[str]:
     known = all_keys()
     unknown = sorted(set(only) - set(known))
     if unknown:
-        from difflib import get_close_matches
-
-        near = get_close_matches(unknown[0], known, 1)
+        near = alike(unknown[0], known, 1)
         raise ConfigurationError(
             f"there is no figure {unknown[0]!r}",
             context={"field": "--only", "known": list(known)},

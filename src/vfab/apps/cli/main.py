@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import os
 import sys
-from difflib import get_close_matches
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
@@ -17,6 +16,7 @@ import typer
 from typer.core import TyperGroup
 
 from vfab.apps.cli.lean import lean
+from vfab.model.alike import alike
 
 __all__ = ["app", "main"]
 
@@ -60,7 +60,7 @@ class LazyGroup(TyperGroup):
         try:
             return super().resolve_command(ctx, args)
         except typer.TyperException as error:
-            near = get_close_matches(args[0], self.list_commands(ctx), 2, 0.5)
+            near = alike(args[0], self.list_commands(ctx), 2, 0.5)
             if near and hasattr(error, "message"):
                 error.message += f" Did you mean {' or '.join(map(repr, near))}?"
             raise
