@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 import pytest
 from hypothesis import settings
@@ -17,11 +18,15 @@ settings.register_profile("thorough", deadline=None, max_examples=5000)
 settings.load_profile("ci" if os.environ.get("CI") else "vfab")
 
 
-def _rank(item: pytest.Item) -> int:
-    """0 for fast tests, 1 for slow ones, 2 for those that need an outside referee: quick answers come first."""
-    if item.get_closest_marker("referee"):
-        return 2
-    return 1 if item.get_closest_marker("slow") else 0
+ROOMS = ("model", "protocols", "sdk", "store", "watch", "dialects", "host", "kernel", "drivers", "apps")
+HERE = Path(__file__).parent
+
+
+def _rank(item: pytest.Item) -> tuple[int, int]:
+    """Quick answers come first: fast tests, slow ones, then those by an outside referee; each room by room, upwards."""
+    kind = 2 if item.get_closest_marker("referee") else 1 if item.get_closest_marker("slow") else 0
+    room = item.path.relative_to(HERE).parts[0] if item.path.is_relative_to(HERE) else "drivers"
+    return kind, ROOMS.index(room) if room in ROOMS else len(ROOMS)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
