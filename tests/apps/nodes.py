@@ -19,13 +19,13 @@ from vfab.sdk.testing import soon
 
 
 def raw_request(path: Path, method: str, url: str, body: Any = None) -> tuple[int, Any]:
-    """Status and document of one request to the socket `path`."""
+    """Status and document of one request to the socket `path`; a `body` of bytes is sent as it is."""
     connection = HTTPConnection("localhost", timeout=30)
     connection.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         with socket_address(path) as address:
             connection.sock.connect(address)
-        data = None if body is None else json.dumps(body).encode()
+        data = body if body is None or isinstance(body, bytes) else json.dumps(body).encode()
         connection.request(method, url, data, {"content-type": "application/json"})
         answer = connection.getresponse()
         return answer.status, json.loads(answer.read())

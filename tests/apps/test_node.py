@@ -196,6 +196,8 @@ def test_errors_have_the_same_shape_as_those_of_commands(node: Node) -> None:
         ("GET", "/v1/events?since=2030-01-01T00:00:00", None, 422, "bad_request"),
         ("POST", "/v1/plots", {"file": "relative.svg"}, 422, "bad_request"),
         ("POST", "/v1/drivers/quiet/commands/nothing", {}, 404, "unknown_command"),
+        ("POST", "/v1/plots", b"{", 422, "bad_request"),
+        ("POST", "/v1/plots", b"\xff\xfe", 422, "bad_request"),
     ]:
         answered, document = raw_request(node.socket, method, path, body)
         assert (answered, document["error"]["code"]) == (status, code), (path, document)
@@ -204,7 +206,7 @@ def test_errors_have_the_same_shape_as_those_of_commands(node: Node) -> None:
 
 
 JUNK: list[object] = [
-    None, [], "text", 7, {"device": 7}, {"device": ""}, {"device": "\x00"}, {"device": "é" * 3000},
+    None, b"{", b"\xff\xfe{", [], "text", 7, {"device": 7}, {"device": ""}, {"device": "\x00"}, {"device": "é" * 3000},
     {"device": "/dev/null"}, {"device": "tcp://127.0.0.1:99999"},
     {"device": "tcp://127.0.0.1:1", "overrides": {"a.b": [1]}},
     {"device": "tcp://127.0.0.1:1", "driver": "quiet", "command": "", "parameters": {"": None}},
@@ -233,6 +235,7 @@ def test_the_api_describes_itself(node: Node) -> None:
     for path, methods in document["paths"].items():
         for method, described in methods.items():
             assert described.get("description"), f"{method} {path}"
+            assert {"422", "4XX", "5XX"} <= set(described["responses"]), f"{method} {path}"
     assert {"/v1/devices/connect", "/v1/plots", "/v1/events", "/v1/drivers/{name}/restart"} <= set(document["paths"])
 
 

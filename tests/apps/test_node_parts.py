@@ -14,9 +14,9 @@ from typing import Any
 import pytest
 
 from vfab.apps.interrupts import Interrupted
+from vfab.apps.node.answers import ERROR_TYPE_HEADER, status_of
 from vfab.apps.node.client import error_of, find_node
 from vfab.apps.node.events import Follower, NodeEvents
-from vfab.apps.node.http import ERROR_TYPE_HEADER, status_of
 from vfab.apps.node.installed import changes
 from vfab.apps.node.jobs import Job, JobBook, JobInterrupts
 from vfab.apps.node.logs import configure_logs, log_event

@@ -9,12 +9,11 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Annotated, Any
 
-from fastapi import FastAPI, Query, Request, Response, WebSocket, WebSocketDisconnect
-from fastapi.exceptions import RequestValidationError
+from fastapi import FastAPI, Query, Response, WebSocket, WebSocketDisconnect
 from pydantic import BaseModel, ConfigDict, Field
-from starlette.exceptions import HTTPException
 
 import vfab
+from vfab.apps.node.answers import ERRORS, add_errors, as_json, bad_request
 from vfab.apps.node.captures import add_captures
 from vfab.apps.node.events import Follower
 from vfab.apps.node.measurements import add_measurements
@@ -22,58 +21,10 @@ from vfab.apps.node.service import Node
 from vfab.apps.node.streams import add_streams
 from vfab.apps.node.swapping import add_swaps
 from vfab.apps.settings import all_settings, settings_of
-from vfab.model.errors import (
-    Cancelled,
-    ConfigurationError,
-    DependencyError,
-    DeviceBusy,
-    DeviceNotFound,
-    DriverError,
-    DriverErrorType,
-    DriverFailed,
-    DriverNotFound,
-    IllegalTransition,
-    UnknownCommand,
-)
 
-__all__ = ["ERROR_TYPE_HEADER", "make_app", "status_of"]
-
-ERROR_TYPE_HEADER = "vfab-error-type"
-"""The error's family, which decides the exit code of a command that meets it."""
+__all__ = ["make_app"]
 
 LONGEST_WAIT_S = 30.0
-
-_BY_CLASS: tuple[tuple[type[DriverError], int], ...] = (
-    (DeviceNotFound, 404),
-    (DriverNotFound, 404),
-    (UnknownCommand, 404),
-    (DeviceBusy, 409),
-    (IllegalTransition, 409),
-    (Cancelled, 409),
-    (DependencyError, 424),
-    (ConfigurationError, 422),
-    (DriverFailed, 500),
-)
-_BY_CODE = {"job_not_found": 404, "no_such_path": 404, "no_such_method": 405, "driver_left_out": 409}
-_BY_TYPE = {
-    DriverErrorType.CONNECTION_ERROR: 502,
-    DriverErrorType.TIMEOUT_ERROR: 504,
-    DriverErrorType.PERMISSION_ERROR: 403,
-    DriverErrorType.CONFIGURATION_ERROR: 422,
-    DriverErrorType.HARDWARE_ERROR: 502,
-    DriverErrorType.PROTOCOL_ERROR: 502,
-    DriverErrorType.DEPENDENCY_ERROR: 424,
-}
-
-
-def status_of(error: DriverError) -> int:
-    """The HTTP status that an error is answered with."""
-    if error.code in _BY_CODE:
-        return _BY_CODE[error.code]
-    for kind, status in _BY_CLASS:
-        if isinstance(error, kind):
-            return status
-    return _BY_TYPE[error.error_type]
 
 
 class _Body(BaseModel):
@@ -136,22 +87,6 @@ class CancelBody(_Body):
     signal: int = Field(2, ge=1, le=64, description="the signal that made the caller do it; decides its exit code")
 
 
-def _json(document: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
-    text = json.dumps(document, ensure_ascii=False, default=str)
-    return Response(text.encode("utf-8", "replace"), status, dict(headers or {}), "application/json")
-
-
-def _error(error: DriverError) -> Response:
-    headers = {ERROR_TYPE_HEADER: error.error_type.value}
-    return _json({"error": error.to_public()}, status_of(error), headers)
-
-
-def _coded(code: str, message: str, remedy: str, context: Mapping[str, Any] | None = None) -> ConfigurationError:
-    error = ConfigurationError(message, context=context, remedy=remedy)
-    error.code = code  # type: ignore[misc]
-    return error
-
-
 def make_app(node: Node) -> FastAPI:
     """The application that serves `node`."""
     app = FastAPI(
@@ -161,8 +96,9 @@ def make_app(node: Node) -> FastAPI:
         '{"error": {"code", "message", "remedy", "context"}}.',
         docs_url=None,
         redoc_url=None,
+        responses=ERRORS,
     )
-    _errors(app)
+    add_errors(app)
     _node(app, node)
     _devices(app, node)
     _drivers(app, node)
@@ -170,104 +106,74 @@ def make_app(node: Node) -> FastAPI:
     add_captures(app, node)
     add_measurements(app, node)
     add_streams(app, node)
-    add_swaps(app, node.swaps, node.jobs, _json)
+    add_swaps(app, node.swaps, node.jobs, as_json)
     _events(app, node)
     return app
-
-
-def _errors(app: FastAPI) -> None:
-    @app.exception_handler(DriverError)
-    async def refused(request: Request, error: DriverError) -> Response:
-        return _error(error)
-
-    @app.exception_handler(RequestValidationError)
-    async def invalid(request: Request, error: RequestValidationError) -> Response:
-        first = error.errors()[0]
-        field = ".".join(str(part) for part in first["loc"] if part != "body")
-        return _error(
-            _coded(
-                "bad_request",
-                f"{field or 'the request'}: {first['msg']}",
-                "GET /openapi.json says what each request takes.",
-                {"field": field, "problems": len(error.errors())},
-            )
-        )
-
-    @app.exception_handler(HTTPException)
-    async def unknown(request: Request, error: HTTPException) -> Response:
-        code = "no_such_method" if error.status_code == 405 else "no_such_path"
-        text = f"{request.method} {request.url.path}: {error.detail}"
-        return _error(_coded(code, text, "GET /openapi.json lists what there is."))
-
-    @app.exception_handler(Exception)
-    async def defect(request: Request, error: Exception) -> Response:
-        text = f"{type(error).__name__}: {error}"
-        return _error(DriverFailed(text, remedy="This is a defect of vfab: the node's log has the traceback."))
 
 
 def _node(app: FastAPI, node: Node) -> None:
     @app.get("/v1/status", tags=["node"])
     async def status() -> Response:
         """How the node stands: devices, drivers that are left out, jobs."""
-        return _json(node.status())
+        return as_json(node.status())
 
     @app.post("/v1/shutdown", tags=["node"], status_code=202)
     async def shutdown() -> Response:
         """End the node: devices are left safe first."""
         node.stopping.set()
-        return _json({"stopping": True}, 202)
+        return as_json({"stopping": True}, 202)
 
     @app.get("/v1/journal", tags=["node"])
     async def journal(limit: Annotated[int, Query(ge=1, le=10_000)] = 100) -> Response:
         """What was done, newest last."""
         entries = await node.work.do(lambda store: store.journal.last(limit))
         fields = ("id", "at", "run", "phase", "operation", "device_id", "driver", "of", "outcome", "detail")
-        return _json({"entries": [{field: getattr(entry, field) for field in fields} for entry in entries]})
+        return as_json({"entries": [{field: getattr(entry, field) for field in fields} for entry in entries]})
 
     @app.get("/v1/config", tags=["node"])
     async def config(driver: str | None = None) -> Response:
         """Every setting, its value and where that came from; secrets are masked."""
         known, env = node.session.drivers, node.session.env
         wanted = [settings_of(known, driver, env)] if driver is not None else all_settings(known, env)
-        return _json({"drivers": {one.name: one.configuration({}).resolve().show() for one in wanted}})
+        return as_json({"drivers": {one.name: one.configuration({}).resolve().show() for one in wanted}})
 
 
 def _devices(app: FastAPI, node: Node) -> None:
     @app.get("/v1/devices", tags=["devices"])
     async def devices() -> Response:
         """The devices that a driver fits, who uses each, and which the node keeps."""
-        return _json(await node.devices())
+        return as_json(await node.devices())
 
     @app.get("/v1/devices/scan", tags=["devices"])
     async def scan() -> Response:
         """Everything that is there."""
-        return _json(await node.scan())
+        return as_json(await node.scan())
 
     @app.post("/v1/devices/scan", tags=["devices"])
     async def look(body: ScanBody) -> Response:
         """What is there, of some kinds, or with the addresses given; `probe` writes to ports to learn who is there."""
-        return _json(await node.scan(**body.model_dump()))
+        return as_json(await node.scan(**body.model_dump()))
 
     @app.get("/v1/devices/state", tags=["devices"])
     async def state(device: str) -> Response:
         """What is known of a device; its story where the node keeps it."""
-        return _json(await node.state(device))
+        return as_json(await node.state(device))
 
     @app.get("/v1/devices/story", tags=["devices"])
     async def story(device: str) -> Response:
         """The last changes of state of a device that the node keeps."""
         known = await node.state(device)
-        return _json({"device": known["device"]["id"], "story": known.get("story", [])})
+        return as_json({"device": known["device"]["id"], "story": known.get("story", [])})
 
     @app.post("/v1/devices/send", tags=["devices"])
     async def send(body: SendBody) -> Response:
         """Run one command; connects first where that is still to do."""
         done = await node.use.send(body.device, body.command, body.parameters, body.driver, body.overrides)
-        return _json(done)
+        return as_json(done)
 
     def add(verb: str, about: str) -> None:
         async def act(body: DeviceBody) -> Response:
-            return _json(await node.use.act(verb, body.device, body.driver, body.overrides))
+            return as_json(await node.use.act(verb, body.device, body.driver, body.overrides))
 
         app.post(f"/v1/devices/{verb}", tags=["devices"], name=verb, description=about)(act)
 
@@ -284,46 +190,46 @@ def _drivers(app: FastAPI, node: Node) -> None:
         """All drivers, and what could not be read."""
         await node.drivers.look_and_note()
         known = node.session.drivers
-        return _json(
+        return as_json(
             {"drivers": [info.to_dict() for info in known.drivers], "problems": [p.to_dict() for p in known.problems]}
         )
 
     @app.get("/v1/drivers/{name}", tags=["drivers"])
     async def driver(name: str) -> Response:
         """Everything that is known of a driver without running it."""
-        return _json(node.session.drivers.get(name).to_dict())
+        return as_json(node.session.drivers.get(name).to_dict())
 
     @app.post("/v1/drivers/{name}/enable", tags=["drivers"])
     async def enable(name: str) -> Response:
         """Let a disabled or left-out driver be used, and bring its devices back."""
-        return _json(await node.drivers.enable(name))
+        return as_json(await node.drivers.enable(name))
 
     @app.post("/v1/drivers/{name}/disable", tags=["drivers"])
     async def disable(name: str) -> Response:
         """Let go of its devices, and let nobody use it."""
-        return _json(await node.drivers.disable(name))
+        return as_json(await node.drivers.disable(name))
 
     @app.post("/v1/drivers/{name}/restart", tags=["drivers"])
     async def restart(name: str) -> Response:
         """End its processes and start them anew, with the code that is on disk now."""
-        return _json(await node.drivers.restart(name))
+        return as_json(await node.drivers.restart(name))
 
     @app.post("/v1/drivers/{name}/commands/{command}", tags=["drivers"], status_code=202)
     async def run(name: str, command: str, body: RunBody) -> Response:
         """Run a command of the driver as a job."""
-        return _json(node.use.run(name, command, body.model_dump()).to_dict(), 202)
+        return as_json(node.use.run(name, command, body.model_dump()).to_dict(), 202)
 
 
 def _jobs(app: FastAPI, node: Node) -> None:
     @app.post("/v1/plots", tags=["jobs"], status_code=202)
     async def plot(body: PlotBody) -> Response:
         """Plot a file as a job."""
-        return _json(node.use.plot(body.model_dump()).to_dict(), 202)
+        return as_json(node.use.plot(body.model_dump()).to_dict(), 202)
 
     @app.get("/v1/jobs", tags=["jobs"])
     async def jobs() -> Response:
         """Jobs that run, and the last ones that ended."""
-        return _json({"jobs": [job.to_dict() for job in node.jobs.all()]})
+        return as_json({"jobs": [job.to_dict() for job in node.jobs.all()]})
 
     @app.get("/v1/jobs/{number}", tags=["jobs"])
     async def job(
@@ -335,7 +241,7 @@ def _jobs(app: FastAPI, node: Node) -> None:
         found = node.jobs.get(number)
         if after and wait_s:
             await found.after(after, wait_s)
-        return _json(found.to_dict())
+        return as_json(found.to_dict())
 
     @app.post("/v1/jobs/{number}/cancel", tags=["jobs"])
     async def cancel(number: str, body: CancelBody) -> Response:
@@ -343,7 +249,7 @@ def _jobs(app: FastAPI, node: Node) -> None:
         found = node.jobs.get(number)
         if found.state == "running" and found.interrupts is not None:
             found.interrupts.take(body.signal)
-        return _json(found.to_dict())
+        return as_json(found.to_dict())
 
 
 def _events(app: FastAPI, node: Node) -> None:
@@ -358,7 +264,7 @@ def _events(app: FastAPI, node: Node) -> None:
     ) -> Response:
         """What happened since the node was started, the newest of it, oldest first."""
         if since is not None and since.tzinfo is None:
-            raise _coded("bad_request", "since: a time without time zone", "Write for example 2030-01-01T12:00:00Z.")
+            raise bad_request("since", "a time without time zone", "Write for example 2030-01-01T12:00:00Z.")
         found = node.events.select(
             after=after,
             since=since,
@@ -367,7 +273,7 @@ def _events(app: FastAPI, node: Node) -> None:
             driver=driver,
             limit=limit,
         )
-        return _json({"events": found, "last": node.events.last})
+        return as_json({"events": found, "last": node.events.last})
 
     @app.websocket("/v1/events/stream")
     async def stream(
