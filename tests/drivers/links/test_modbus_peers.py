@@ -1,4 +1,4 @@
-"""The Modbus driver and pymodbus' server, npm's modbus-serial as server, and as client of our simulator."""
+"""The Modbus driver and the servers of pymodbus and npm's modbus-serial; our simulator and their clients."""
 
 from __future__ import annotations
 
@@ -136,6 +136,28 @@ def test_pymodbus_server_is_read_and_written_on_a_serial_line() -> None:
         use(b)
 
 
+def test_pymodbus_client_is_refused_on_a_serial_line_what_the_simulator_does_not_have() -> None:
+    from pymodbus.client import ModbusSerialClient
+    from pymodbus.pdu.file_message import FileRecord
+
+    with (
+        ModbusSimulator(rtu=True) as device,
+        ModbusSerialClient(device.address, timeout=30, retries=0) as client,
+    ):
+        for ask in (
+            client.report_device_id,
+            client.read_exception_status,
+            client.diag_get_comm_event_log,
+            lambda: client.diag_query_data(b"\x12\x34"),
+            lambda: client.read_file_record([FileRecord(file_number=4, record_number=1, record_length=2)]),
+            lambda: client.read_fifo_queue(address=1246),
+        ):
+            answer = ask()
+            assert (answer.isError(), answer.exception_code) == (True, 1)
+            assert client.read_input_registers(7, count=2).registers == [7, 8]
+        assert client.read_device_information(read_code=1).information[0] == b"vfab"
+
+
 # -- modbus-serial ----------------------------------------------------------------------------------------------------
 
 
@@ -165,18 +187,32 @@ def test_the_server_of_modbus_serial_is_read_and_written() -> None:
         server.wait()
 
 
+def asked(script: str, address: str) -> dict[str, Any]:
+    """What a client of modbus-serial found."""
+    done = subprocess.run([node(), script, address], cwd=NPM, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
+    found: dict[str, Any] = json.loads(done.stdout)
+    return found
+
+
 def test_the_client_of_modbus_serial_uses_our_simulator() -> None:
     with ModbusSimulator() as device:
-        port = device.address.rpartition(":")[2]
-        done = subprocess.run(
-            [node(), "client.js", port], cwd=NPM, capture_output=True, text=True, timeout=60, check=False
-        )
-        assert done.returncode == 0, done.stderr
-        assert json.loads(done.stdout) == {
+        assert asked("client.js", device.address.rpartition(":")[2]) == {
             "holding": [1, 2, 65535, 7],
             "input": [5, 6],
             "coils": [True, False, True, True],
             "discrete": [False, True, False, True],
             "masked": [5],
             "refused": 2,
+        }
+
+
+def test_the_client_of_modbus_serial_is_refused_on_a_serial_line_what_our_simulator_does_not_have() -> None:
+    with ModbusSimulator(rtu=True) as device:
+        assert asked("client_rtu.js", device.address) == {
+            "server_id": 1,
+            "holding": [1, 2, 65535],
+            "beyond": 2,
+            "identity": {"0": "vfab", "1": "modbus simulator", "2": "1.0"},
+            "input": [5, 6],
         }

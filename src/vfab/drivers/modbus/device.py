@@ -18,6 +18,11 @@ __all__ = ["ModbusDevice", "RtuServer", "TcpServer", "crc16"]
 
 _ILLEGAL_FUNCTION, _ILLEGAL_ADDRESS, _ILLEGAL_VALUE, _FAILURE, _BUSY = 1, 2, 3, 4, 6
 _SIZE: Final = 1000
+_TCP_LENGTH_MAX: Final = 254
+"""Unit and PDU."""
+_RTU_MIN: Final = 4
+_RTU_MAX: Final = 256
+"""Unit, PDU and CRC, bytes."""
 IDENTITY: Final = (b"vfab", b"modbus simulator", b"1.0")
 
 
@@ -83,11 +88,13 @@ class ModbusDevice:
                 return head + body
             case 15:
                 address, count, size = struct.unpack(">HHB", body[:5])
-                number = int.from_bytes(body[5 : 5 + size], "little")
+                _agree(size == (count + 7) // 8 == len(body) - 5)
+                number = int.from_bytes(body[5:], "little")
                 self._put(self.coils, address, [bool(number >> bit & 1) for bit in range(count)])
                 return head + body[:4]
             case 16:
-                address, count, _ = struct.unpack(">HHB", body[:5])
+                address, count, size = struct.unpack(">HHB", body[:5])
+                _agree(size == 2 * count)
                 self._put(self.holding, address, list(struct.unpack(f">{count}H", body[5:])))
                 return head + body[:4]
             case _:
@@ -101,8 +108,9 @@ class ModbusDevice:
                 self._put(self.holding, address, [now & keep | change & ~keep & 0xFFFF])
                 return head + body
             case 23:
-                start, count, address, size, _ = struct.unpack(">HHHHB", body[:9])
-                self._put(self.holding, address, list(struct.unpack(f">{size}H", body[9:])))
+                start, count, address, written, size = struct.unpack(">HHHHB", body[:9])
+                _agree(size == 2 * written)
+                self._put(self.holding, address, list(struct.unpack(f">{written}H", body[9:])))
                 registers = self._slice(self.holding, (start, count), 125)
                 return head + bytes((2 * count,)) + struct.pack(f">{count}H", *registers)
             case 43 if body[:1] == b"\x0e":
@@ -131,6 +139,12 @@ class ModbusDevice:
             raise _Refuse(_FAILURE if last == 999 else _BUSY)
 
 
+def _agree(sizes_agree: bool) -> None:
+    """Refuse a request whose sizes say different things."""
+    if not sizes_agree:
+        raise _Refuse(_ILLEGAL_VALUE)
+
+
 def _pair(body: bytes) -> tuple[int, int]:
     """An address and a count."""
     address, count = struct.unpack(">HH", body)
@@ -145,10 +159,15 @@ class TcpServer:
         self._held = b""
 
     def feed(self, data: bytes) -> Iterator[bytes]:
-        """What is answered to what came."""
+        """What is answered to what came.
+
+        Raises ConnectionError: this is no Modbus, so that nobody knows where the next request begins.
+        """
         self._held += data
         while len(self._held) >= 8:
-            transaction, _, length, unit = struct.unpack(">HHHB", self._held[:7])
+            transaction, protocol, length, unit = struct.unpack(">HHHB", self._held[:7])
+            if protocol != 0 or not 2 <= length <= _TCP_LENGTH_MAX:
+                raise ConnectionError(f"no Modbus: protocol {protocol}, {length} bytes")
             if len(self._held) < 6 + length:
                 return
             pdu, self._held = self._held[7 : 6 + length], self._held[6 + length :]
@@ -159,40 +178,64 @@ class TcpServer:
 
 
 class RtuServer:
-    """Modbus RTU: unit, PDU, CRC. A request's length follows from its function, so no clock is needed."""
+    """Modbus RTU: unit, PDU, CRC; a frame ends where the line falls silent.
+
+    Nothing else tells how long a request is whose function is not known. One that is known is answered at once when it
+    is whole and its CRC is right; everything else waits for `silence`: what came until then was one frame, or is thrown
+    away, and the next byte begins a frame. How the bytes were cut does not matter.
+    """
 
     def __init__(self, device: ModbusDevice) -> None:
         self._device = device
         self._held = b""
 
+    @property
+    def waits(self) -> bool:
+        """Bytes are held whose frame has not ended: `silence` is due when no more come."""
+        return bool(self._held)
+
     def feed(self, data: bytes) -> Iterator[bytes]:
-        """What is answered to what came; what has a wrong CRC is thrown away."""
+        """What is answered to what came."""
         self._held += data
-        while (size := _request_size(self._held)) and len(self._held) >= size:
+        while 0 < (size := _request_size(self._held)) <= min(len(self._held), _RTU_MAX):
+            if crc16(self._held[:size]) != 0:
+                break
             frame, self._held = self._held[:size], self._held[size:]
-            if crc16(frame) != 0:
-                self._held = b""
-                return
-            if frame[0] == self._device.unit and not self._device.mute:
-                answer = frame[:1] + self._device.answer(frame[1:-2])
-                yield answer + crc16(answer).to_bytes(2, "little")
+            yield from self._answer(frame)
+        self._held = self._held[: _RTU_MAX + 1]
+
+    def silence(self) -> Iterator[bytes]:
+        """The line was silent for 3.5 characters: what is answered to what came before."""
+        frame, self._held = self._held, b""
+        if _RTU_MIN <= len(frame) <= _RTU_MAX and crc16(frame) == 0:
+            yield from self._answer(frame)
+
+    def _answer(self, frame: bytes) -> Iterator[bytes]:
+        unit, device = frame[0], self._device
+        if unit not in {device.unit, 0} or device.mute:
+            return
+        answer = frame[:1] + device.answer(frame[1:-2])
+        if unit != 0:  # a broadcast is done by all and answered by none
+            yield answer + crc16(answer).to_bytes(2, "little")
 
 
 def _request_size(held: bytes) -> int:
-    """How many bytes the request that begins `held` has; 0 while that is not known."""
-    if len(held) < 2:
+    """How many bytes the request that begins `held` has; 0 while that is not known, or will not be."""
+    if len(held) < 3:
         return 0
     match held[1]:
+        case 1 | 2 | 3 | 4 | 5 | 6:
+            return 8
         case 15 | 16:
             return 9 + held[6] if len(held) > 6 else 0
-        case 23:
-            return 13 + held[10] if len(held) > 10 else 0
         case 22:
             return 10
-        case 43:
+        case 23:
+            return 13 + held[10] if len(held) > 10 else 0
+        case 43 if held[2] == 0x0E:
             return 7
         case _:
-            return 8
+            return 0
 
 
 def crc16(data: bytes) -> int:

@@ -11,7 +11,7 @@ import select
 import socket
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from types import TracebackType
 from typing import TYPE_CHECKING
@@ -24,6 +24,10 @@ else:
     from device import ModbusDevice, RtuServer, TcpServer
 
 __all__ = ["ModbusSimulator", "main"]
+
+_SILENCE_S = 0.02
+"""Silence that ends a frame on the pseudo-terminal. The standard's 3.5 characters (2 ms at 19200 baud) cannot be told
+there from a client that had to wait for the processor between two writes."""
 
 
 class ModbusSimulator:
@@ -81,8 +85,11 @@ class ModbusSimulator:
             ends: list[socket.socket | int] = [self._wake_read, *self._clients]
             ends += [self._pty[0]] if self._pty else []
             ends += [self._server] if self._server else []
-            for end in select.select(ends, [], [])[0]:
+            ready = select.select(ends, [], [], _SILENCE_S if self._rtu.waits else None)[0]
+            for end in ready:
                 self._turn(end)
+            if not ready:
+                self._say(self._rtu.silence())
 
     def _turn(self, end: socket.socket | int) -> None:
         if end == self._wake_read:
@@ -92,8 +99,7 @@ class ModbusSimulator:
             self._hang_up = False
         elif isinstance(end, int):
             with suppress(OSError):  # nobody has the other end open
-                for answer in self._rtu.feed(os.read(end, 65536)):
-                    os.write(end, answer)
+                self._say(self._rtu.feed(os.read(end, 65536)))
         elif end is self._server:
             self._clients[end.accept()[0]] = TcpServer(self.device)
         elif end in self._clients:
@@ -105,6 +111,10 @@ class ModbusSimulator:
                 data = b""
             if not data:
                 self._drop(end)
+
+    def _say(self, answers: Iterable[bytes]) -> None:
+        for answer in answers:
+            os.write(self._pty[0], answer)
 
     def _drop(self, client: socket.socket) -> None:
         del self._clients[client]
