@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,13 @@ settings.load_profile("ci" if os.environ.get("CI") else "vfab")
 
 ROOMS = ("model", "protocols", "sdk", "store", "watch", "dialects", "host", "kernel", "drivers", "apps")
 HERE = Path(__file__).parent
+
+
+def pytest_configure() -> None:
+    """Programs that tests start inherit what is ignored here: by nohup, or by a shell that began this with `&`."""
+    for number in (signal.SIGHUP, signal.SIGINT):
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, signal.default_int_handler if number is signal.SIGINT else signal.SIG_DFL)
 
 
 def _rank(item: pytest.Item) -> tuple[int, int]:
