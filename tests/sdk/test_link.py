@@ -25,7 +25,7 @@ from vfab.model.errors import (
     TimeoutExceeded,
 )
 from vfab.sdk.cancel import CancelToken, current_token
-from vfab.sdk.link import Link, make_raw, open_address, open_error, split_address
+from vfab.sdk.link import DISCARD_MAX, Link, make_raw, open_address, open_error, split_address
 
 
 @contextmanager
@@ -57,6 +57,12 @@ def test_bytes_go_both_ways_and_lines_are_cut() -> None:
         with pytest.raises(ProtocolError, match="without"):
             link.read_until(limit=10)
         assert link.read() == b"x" * 20
+
+
+def test_a_peer_that_never_stops_sending_is_not_read_for_ever() -> None:
+    with Link(os.open("/dev/zero", os.O_RDWR | os.O_NONBLOCK), "endless") as link:
+        assert DISCARD_MAX <= len(link.discard_input()) <= DISCARD_MAX + 65536
+        assert link.read_available()
 
 
 def test_a_peer_that_takes_nothing_and_one_that_is_gone_are_told_apart() -> None:

@@ -17,10 +17,12 @@ from vfab.model.errors import ConnectError, LinkLost, ProtocolError, TimeoutExce
 from vfab.sdk.cancel import current_token
 from vfab.sdk.opening import make_raw, open_address, open_error, split_address
 
-__all__ = ["Link", "make_raw", "open_address", "open_error", "split_address"]
+__all__ = ["DISCARD_MAX", "Link", "make_raw", "open_address", "open_error", "split_address"]
 
 _GONE = {errno.EIO, errno.ENXIO, errno.ENODEV, errno.EPIPE, errno.ECONNRESET, errno.EBADF, errno.ENOTCONN}
 _READ_SIZE = 65536
+DISCARD_MAX = 8 << 20
+"""Bytes that are thrown away at once: more than a socket buffers (tcp_rmem has 6 MiB)."""
 
 
 class Link:
@@ -165,9 +167,12 @@ class Link:
         return data
 
     def discard_input(self) -> bytes:
-        """Throw away, and return, what has come by now: stale replies of an earlier program."""
+        """Throw away, and return, what has come by now: stale replies of an earlier program.
+
+        Of a peer that never stops sending only `DISCARD_MAX` bytes are taken: what is beyond came meanwhile.
+        """
         gone = bytearray()
-        while data := self.read_available():
+        while len(gone) < DISCARD_MAX and (data := self.read_available()):
             gone += data
         return bytes(gone)
 
