@@ -16,9 +16,10 @@ from typing import Final
 from vfab.model.errors import BadResource, ConfigurationError, Refused
 from vfab.sdk.drawing import Drawing, Point, Polyline
 from vfab.sdk.stroke_order import join, link, order
+from vfab.sdk.svg_context import RawStroke
 from vfab.sdk.svg_page import Page, layers_of, page_of
 from vfab.sdk.svg_path import Matrix, times
-from vfab.sdk.svg_walk import RawStroke, Walker
+from vfab.sdk.svg_walk import Walker
 from vfab.sdk.svg_xml import Node, parse_svg
 
 __all__ = ["SvgOptions", "check_on_page", "read_drawing"]

@@ -4,7 +4,13 @@ from __future__ import annotations
 
 from typing import Final
 
-__all__ = ["CIRCLE", "CLIP", "CONDITION", "FLAT", "FOREIGN", "IMAGE", "INVALID", "PATTERN", "TEXT", "UNSEEN", "WARN_ON"]
+__all__ = [
+    "CIRCLE", "CLIP", "CONDITION", "EMPTY_BOX", "FLAT", "FOREIGN", "IMAGE", "INVALID", "PATTERN", "TEXT", "UNSEEN",
+    "WARN_ON", "Notes",
+]  # fmt: skip
+
+_NAMED: Final = 3
+_SHOWN_MAX: Final = 40
 
 TEXT: Final = "text has no strokes and is not drawn; convert it to paths first (Inkscape: Path > Object to Path)"
 IMAGE: Final = "a picture has no strokes and is not drawn; trace it first (Inkscape: Path > Trace Bitmap)"
@@ -23,3 +29,30 @@ WARN_ON: Final = {"mask": MASK, "filter": FILTER, "stroke-dasharray": DASH, "mar
 CIRCLE: Final = "it would show itself without end, so nothing of it is drawn; let it refer to something else"
 EMPTY_BOX: Final = "its viewBox has no width or no height, so it does not show and is not drawn"
 INVALID: Final = "this value is not valid and counts as not given, as browsers have it; correct it"
+
+
+class Notes:
+    """What was noted: for each reason, in the order of the first of each, the elements that it holds for."""
+
+    def __init__(self) -> None:
+        self._named: dict[str, list[str]] = {}
+
+    def add(self, name: str, reason: str) -> None:
+        """Note an element, once for all that follow each other with the same name."""
+        names = self._named.setdefault(reason, [])
+        if name not in names[-1:]:
+            names.append(name)
+
+    def add_invalid(self, name: str, attribute: str, found: str) -> None:
+        """Note an attribute that a browser drops, as SVG 2 §4 and CSS have it: the rest of the file is drawn."""
+        shown = found if len(found) <= _SHOWN_MAX else f"{found[: _SHOWN_MAX - 1]}…"
+        self.add(f"{name} with {attribute}={shown!r}", INVALID)
+
+    def sentences(self) -> tuple[str, ...]:
+        """One sentence for each reason: elements, reason, remedy."""
+        return tuple(f"{_some(names)}: {reason}" for reason, names in self._named.items())
+
+
+def _some(names: list[str]) -> str:
+    shown = ", ".join(names[:_NAMED])
+    return shown if len(names) <= _NAMED else f"{shown} and {len(names) - _NAMED} more"
