@@ -204,7 +204,6 @@ def test_style_attributes_win_over_sheets_and_sheets_over_attributes() -> None:
         ('<g id="g" filter="url(#c)"/>', ("g#g", "filters")),
         ('<pattern id="c"/><line id="g" fill="url(#c)" x2="9"/>', ("line#g", "patterns")),
         ('<clipPath id="c"><text>A</text></clipPath><g id="g" clip-path="url(#c)"/>', ("g#g", "clip-path")),
-        ('<line id="d" x2="3" stroke-dasharray="1 2"/>', ("line#d", "dashes")),
         ('<path id="p" d="M0 0L5 5X9"/>', ("path#p", "character 9")),
         ('<path id="p" d="M0 0L5 5 7"/>', ("path#p", "takes 2 numbers")),
         ('<polyline id="p" points="0 0 5 5 7"/>', ("polyline#p", "missing")),

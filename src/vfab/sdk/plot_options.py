@@ -21,7 +21,7 @@ PAGES_MM = {
 """Pages by name, on their long side: width and height in millimetres."""
 _SHAPE = (
     "layers", "fit", "margin_mm", "tolerance_mm", "page", "rotate", "landscape", "sort", "merge",
-    "merge_tolerance_mm", "drop_hidden",
+    "merge_tolerance_mm", "drop_hidden", "dashes",
 )  # fmt: skip
 
 
@@ -42,6 +42,7 @@ class PlotOptions:
         merge: join strokes whose ends touch.
         merge_tolerance_mm: how far apart touching ends may be.
         drop_hidden: leave out what a browser would not show.
+        dashes: draw dashed strokes dashed; otherwise they are solid.
         resume: go on with the interrupted plot of the same file and options.
         home: travel home after the plot; None leaves it to the driver's settings.
         home_on_cancel: travel home, pen up, after a cancel as well.
@@ -61,6 +62,7 @@ class PlotOptions:
     merge: bool = True
     merge_tolerance_mm: float | None = None
     drop_hidden: bool = True
+    dashes: bool = True
     resume: bool = False
     home: bool | None = None
     home_on_cancel: bool = False
@@ -121,7 +123,7 @@ def _limits(limits: Limits, speed: float | None, acceleration: float | None, cor
     )
 
 
-_FLAGS = frozenset({"fit", "landscape", "sort", "merge", "drop_hidden", "resume", "home_on_cancel"})
+_FLAGS = frozenset({"fit", "landscape", "sort", "merge", "drop_hidden", "dashes", "resume", "home_on_cancel"})
 _OPTIONAL = frozenset(
     {"layers", "page", "merge_tolerance_mm", "home", "speed_mm_s", "acceleration_mm_s2", "cornering_mm", "travel_mm_s",
      "travel_acceleration_mm_s2"}

@@ -55,6 +55,7 @@ class SvgOptions:
         fit: scale all that is drawn to fill the page within `margin_mm`, centred, proportions kept.
         margin_mm: what `fit` leaves free at each edge.
         drop_hidden: leave out what a browser would not show: `display:none`, hidden, fill and stroke both "none".
+        dashes: draw dashed strokes dashed; otherwise they are solid.
     """
 
     tolerance_mm: float = 0.02
@@ -68,6 +69,7 @@ class SvgOptions:
     fit: bool = False
     margin_mm: float = 10.0
     drop_hidden: bool = True
+    dashes: bool = True
 
     def __post_init__(self) -> None:
         """Raises ConfigurationError: a value is out of its range."""
@@ -126,7 +128,14 @@ def _read(svg: bytes, source: str, options: SvgOptions, tell: Tell) -> tuple[lis
     width, height, matrix = _placed(page, options)
 
     def walked(share: float) -> tuple[list[RawStroke], Walker]:
-        walker = Walker(root, source, options.tolerance_mm * share, options.drop_hidden, partial(tell, "reading"))
+        walker = Walker(
+            root,
+            source,
+            options.tolerance_mm * share,
+            drop_hidden=options.drop_hidden,
+            dashes=options.dashes,
+            tell=partial(tell, "reading"),
+        )
         return _kept(walker.walk(page, matrix, layers), numbers, walker, source), walker
 
     raw, walker = walked(_FLATTENING)

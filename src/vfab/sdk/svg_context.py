@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from vfab.sdk.drawing import Point
 from vfab.sdk.svg_clip import Region
+from vfab.sdk.svg_dash import SOLID, Dashes
 from vfab.sdk.svg_path import Matrix
 from vfab.sdk.svg_style import Measures
 from vfab.sdk.svg_xml import Node
@@ -36,6 +37,7 @@ class Context(NamedTuple):
         uses: the <use> elements through which it is shown, the outermost first.
         measures: what relative units are relative to.
         clips: the areas that it is cut to.
+        dashes: those of its strokes.
     """
 
     matrix: Matrix
@@ -47,6 +49,7 @@ class Context(NamedTuple):
     uses: tuple[Node, ...] = ()
     measures: Measures = Measures()
     clips: tuple[Region, ...] = ()
+    dashes: Dashes = SOLID
 
     def name(self, node: Node) -> str:
         """How messages name an element here: with every <use> that shows it."""

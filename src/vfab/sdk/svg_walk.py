@@ -9,12 +9,15 @@ from math import sqrt
 from typing import Final
 
 from vfab.model.errors import BadResource
+from vfab.sdk import svg_clip, svg_dash
 from vfab.sdk import svg_notes as why
 from vfab.sdk.cancel import check_token
-from vfab.sdk.svg_clip import CURVES_MM, Region, region_of
+from vfab.sdk.drawing import Point
+from vfab.sdk.svg_clip import Region, region_of
 from vfab.sdk.svg_clip_path import Box, ClipPaths
 from vfab.sdk.svg_conditions import chosen, suits
 from vfab.sdk.svg_context import Context, RawStroke
+from vfab.sdk.svg_dash import SOLID, Dashes, TooFine, dashed, dashes_of
 from vfab.sdk.svg_document import Document
 from vfab.sdk.svg_page import Page, view_box, wrong
 from vfab.sdk.svg_path import IDENTITY, FarOut, Matrix, Pen, times
@@ -53,6 +56,7 @@ class Walker:
         source: the file's name, for messages.
         tolerance_mm: how far a polyline may lie from its curve.
         drop_hidden: leave out what a browser would not show.
+        dashes: whether dashed strokes are drawn dashed.
         tell: is given how many elements were walked, and how many the file has, every now and then.
     """
 
@@ -61,16 +65,20 @@ class Walker:
         root: Node,
         source: str,
         tolerance_mm: float,
+        *,
         drop_hidden: bool = True,
+        dashes: bool = True,
         tell: Callable[[int, int], None] = lambda _done, _total: None,
     ) -> None:
         self._document = Document(root, source)
         self._clip_paths = ClipPaths(self._document)
         self._tolerance_mm = tolerance_mm
         self._drop_hidden = drop_hidden
+        self._dashes = dashes
         self._tell = tell
         self._strokes: list[RawStroke] = []
         self._notes = why.Notes()
+        self._asides = 0
         self._open: set[Node] = set()
         self._points = 0
         self._visits = 0
@@ -114,10 +122,17 @@ class Walker:
         for name, reason in why.WARN_ON.items():
             if style.get(name, "none") not in {"none", "", "0"}:
                 self.note(outer.name(node), reason)
-        inner = self.transformed(node, style, outer.styled(style))
+        inner = self.transformed(node, style, self._styled(node, style, outer))
         if style.get("clip-path", "none") not in {"none", ""}:
             return self._clip_paths.clipped(self, node, style["clip-path"], inner)
         return inner
+
+    def _styled(self, node: Node, style: Mapping[str, str], outer: Context) -> Context:
+        inner = outer.styled(style)
+        dashes = dashes_of(
+            style, outer.dashes, inner.measures, lambda *found: self._notes.add_invalid(outer.name(node), *found)
+        )
+        return inner if dashes is outer.dashes else inner._replace(dashes=dashes)
 
     def transformed(self, node: Node, style: Mapping[str, str], context: Context) -> Context:
         """The context inside an element's own `transform`."""
@@ -168,9 +183,11 @@ class Walker:
         """What is walked meanwhile is not drawn and not noted: its strokes are given to the caller."""
         strokes, notes = self._strokes, self._notes
         self._strokes, self._notes = [], why.Notes()
+        self._asides += 1
         try:
             yield self._strokes
         finally:
+            self._asides -= 1
             self._strokes, self._notes = strokes, notes
 
     def _visit(self, node: Node, outer: Context) -> None:
@@ -315,7 +332,8 @@ class Walker:
             if context.fill == "none" and context.stroke == "none":
                 self.note(name, why.UNSEEN)
                 return
-        pen = Pen(context.matrix, self._flattened_to_mm(context))
+        dashes = SOLID if self._asides or not self._dashes or context.stroke == "none" else context.dashes
+        pen = Pen(context.matrix, self._flattened_to_mm(context, dashes))
         style = self._document.style(node)
         try:
             try:
@@ -330,18 +348,45 @@ class Walker:
             raise wrong(node, field_name, node.get(field_name, ""), str(err), self._document.source) from err
         if fault:
             self.note(name, f"it is drawn only up to an error: {fault}")
+        if dashes.lengths:
+            strokes = self._dashed(node, context, strokes)
         for region in context.clips:
             strokes = [part for points in strokes for part in region.cut(points)]
         if self._document.referred(context.fill, "pattern", "hatch") is not None:
             self.note(name, why.PATTERN)
         self._points += sum(map(len, strokes))
         if self._points > _POINTS_MAX:
-            message = f"{self._document.source or 'the drawing'} has more than {_POINTS_MAX} points, {name} among them"
-            remedy = "Raise the curve tolerance, or split the drawing."
-            raise BadResource(message, context={"file": self._document.source, "element": name}, remedy=remedy)
+            raise self._too_many(name, "Raise the curve tolerance, or split the drawing.")
         self._strokes.extend(RawStroke(points, name, context.layer) for points in strokes)
 
-    def _flattened_to_mm(self, context: Context) -> float:
-        """How far a polyline may lie from its curve: less for what clips or is clipped."""
-        fine = self._clip_paths.making or context.clips
-        return min(self._tolerance_mm, CURVES_MM) if fine else self._tolerance_mm
+    def _dashed(self, node: Node, context: Context, strokes: list[list[Point]]) -> list[list[Point]]:
+        text = node.get("pathLength")
+        path_length: float | None = None
+        if text is not None:
+            try:
+                (path_length,) = numbers(text)
+            except ValueError:
+                path_length = -1.0
+            if path_length < 0:
+                self._notes.add_invalid(context.name(node), "pathLength", text)
+                path_length = None
+        room = _POINTS_MAX - self._points
+        try:
+            return dashed(
+                strokes, context.dashes, context.matrix, context.view, path_length=path_length, points_max=room
+            )
+        except TooFine as err:
+            remedy = "Draw it without dashes (--no-dashes), or make the dashes longer."
+            raise self._too_many(context.name(node), remedy) from err
+
+    def _too_many(self, name: str, remedy: str) -> BadResource:
+        source = self._document.source
+        message = f"{source or 'the drawing'} has more than {_POINTS_MAX} points, {name} among them"
+        return BadResource(message, context={"file": source, "element": name}, remedy=remedy)
+
+    def _flattened_to_mm(self, context: Context, dashes: Dashes) -> float:
+        """How far a polyline may lie from its curve: less for what clips, is clipped or is dashed."""
+        fine = self._tolerance_mm
+        if self._clip_paths.making or context.clips:
+            fine = min(fine, svg_clip.CURVES_MM)
+        return min(fine, svg_dash.CURVES_MM) if dashes.lengths else fine

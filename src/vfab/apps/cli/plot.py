@@ -55,6 +55,7 @@ def plot(
     ] = None,
     sort: Annotated[bool, typer.Option("--sort/--no-sort", help="Change the order of strokes to travel less.")] = True,
     merge: Annotated[bool, typer.Option("--merge/--no-merge", help="Join strokes whose ends touch.")] = True,
+    dashes: Annotated[bool, typer.Option("--dashes/--no-dashes", help="Draw dashed strokes dashed, or solid.")] = True,
     hidden: Annotated[bool, typer.Option("--hidden", help="Draw also what a browser would not show.")] = False,
     home: Annotated[
         bool | None, typer.Option("--home/--no-home", help="Travel home at the end; default: the driver's setting.")
@@ -89,7 +90,7 @@ def plot(
         options["page"] = _page(page)
     if layers is not None:
         options["layers"] = _layers(layers)
-    options.update({"sort": sort, "merge": merge, "drop_hidden": not hidden})
+    options.update({"sort": sort, "merge": merge, "dashes": dashes, "drop_hidden": not hidden})
     request = PlotRequest(
         file, device, driver, overrides_of(values, settings), options, dry_run=dry_run, report=report, picture=picture
     )
@@ -204,7 +205,7 @@ def _settings() -> list[Any]:
     known = [d for d in registry().get_available_drivers() if d.category == "plotter" and named in {None, d.name}]
     own = [
         "--device", "--driver", "--dry-run", "--report", "--picture", "--resume", "--layers", "--fit", "--margin-mm",
-        "--page", "--rotate", "--landscape", "--tolerance-mm", "--sort", "--merge", "--hidden", "--home",
+        "--page", "--rotate", "--landscape", "--tolerance-mm", "--sort", "--merge", "--dashes", "--hidden", "--home",
         "--speed-mm-s", "--speed", "--acceleration-mm-s2", "--cornering-mm", "--travel-mm-s",
         "--travel-acceleration-mm-s2", "--set", "--json", "--no-node",
     ]  # fmt: skip
