@@ -8,8 +8,8 @@ import subprocess
 from debian import apt_install
 
 PACKAGES = (
-    *("ustreamer", "ffmpeg", "aravis-tools", "libaravis-0.8-0", "python3-gi", "gir1.2-gst-rtsp-server-1.0"),
-    *("gstreamer1.0-plugins-base", "gstreamer1.0-plugins-good", "gstreamer1.0-plugins-ugly"),
+    *("ustreamer", "ffmpeg", "curl", "aravis-tools", "libaravis-0.8-0", "python3-gi", "gir1.2-gst-rtsp-server-1.0"),
+    *("gstreamer1.0-tools", "gstreamer1.0-plugins-base", "gstreamer1.0-plugins-good", "gstreamer1.0-plugins-ugly"),
     *("gpsd", "gpsd-clients", "mosquitto", "ser2net", "socat", "iproute2", "bubblewrap"),
     *("qemu-system-x86", "busybox-static", "kmod", "cpio", "zstd", "dbus", "bluez"),
 )
