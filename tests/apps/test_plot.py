@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from apps.programs import SMALL, Vfab, ask, pen_is_up, processes_of
+from apps.programs import LONG, SMALL, Vfab, ask, pen_is_up, processes_of
 from vfab.apps.plotting import REPORT_KEYS
 from vfab.sdk.deviation import max_deviation_mm
 from vfab.sdk.svg import SvgOptions, read_drawing
@@ -176,7 +176,7 @@ def test_without_a_device_the_only_plotter_is_taken_and_several_are_listed(vfab:
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupted_plot_leaves_the_pen_up_says_how_to_go_on_and_is_completed(vfab: Vfab, number: int) -> None:
-    simulator = vfab.simulator("--speed", "10")
+    simulator = vfab.simulator("--speed", "5")
     file, report = vfab.file(MEDIUM), vfab.home / "r.json"
     process = vfab.start("plot", file, "--device", simulator.address, "--report", report)
     drawing_began(vfab)
@@ -196,8 +196,8 @@ def test_an_interrupted_plot_leaves_the_pen_up_says_how_to_go_on_and_is_complete
 
 
 def test_with_json_an_interrupted_plot_is_an_error_document(vfab: Vfab) -> None:
-    vfab.simulator("--speed", "10")
-    process = vfab.start("plot", vfab.file(MEDIUM), "--json")
+    vfab.simulator("--speed", "2")
+    process = vfab.start("plot", vfab.file(LONG), "--json")
     drawing_began(vfab)
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=20)
@@ -206,7 +206,7 @@ def test_with_json_an_interrupted_plot_is_an_error_document(vfab: Vfab) -> None:
 
 
 def test_a_plot_whose_program_is_killed_leaves_no_process_and_the_pen_up(vfab: Vfab) -> None:
-    simulator = vfab.simulator("--speed", "10")
+    simulator = vfab.simulator("--speed", "5")
     file = vfab.file(MEDIUM)
     process = vfab.start("plot", file, "--device", simulator.address)
     drawing_began(vfab)
@@ -220,8 +220,8 @@ def test_a_plot_whose_program_is_killed_leaves_no_process_and_the_pen_up(vfab: V
 
 
 def test_a_second_program_is_told_who_uses_the_plotter(vfab: Vfab) -> None:
-    simulator = vfab.simulator("--speed", "5")
-    process = vfab.start("plot", vfab.file(MEDIUM), "--device", simulator.address)
+    simulator = vfab.simulator("--speed", "1")
+    process = vfab.start("plot", vfab.file(LONG), "--device", simulator.address)
     drawing_began(vfab)
     done = vfab("driver", "run", "axidraw", "pen-down", "--json")
     assert (done.code, done.error["code"]) == (10, "device_busy")
