@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import socket
+import time
 from pathlib import Path
 
 import pytest
@@ -13,8 +15,8 @@ from hosting import rig
 from vfab.kernel.streams import STREAMS_MAX, StreamKeeper
 from vfab.model.errors import ConfigurationError, DeviceNotFound, Refused
 from vfab.model.lifecycle import DriverState
-from vfab.sdk.ring import RingReader
-from vfab.sdk.stream_ends import StreamReader, StreamRecord
+from vfab.sdk.ring import RingMemory, RingReader
+from vfab.sdk.stream_ends import StreamReader, StreamRecord, StreamWriter
 
 COUNTER = """
 from vfab.sdk.stream import Streaming, StreamType
@@ -203,3 +205,25 @@ def test_a_host_that_asks_for_nonsense_is_refused() -> None:
     for asked in (None, {"name": 7}, {"name": "a", "records": "many"}):
         with pytest.raises(ConfigurationError, match="open_stream"):
             keeper.hand_over(asked, None, lambda fd, host: 0)  # type: ignore[arg-type]
+
+
+def test_only_a_stream_that_runs_regularly_and_ran_just_now_has_a_pulse() -> None:
+    keeper, (here, there) = StreamKeeper("mine"), socket.socketpair()
+    writers: dict[str, StreamWriter] = {}
+    with here, there:
+        for name in ("runs", "young", "rested", "ended", "silent"):
+            keeper.hand_over({"name": name}, here, lambda fd, host: fd)
+            kept = keeper._kept[name].memory
+            writers[name] = StreamWriter(keeper.infos[-1], RingMemory(os.dup(kept.ring), os.dup(kept.bell)))
+    now = time.time()
+    taken = {"runs": (7, 2, 1, 0), "young": (1, 0), "rested": (900, 899, 898), "ended": (3, 2, 1), "silent": ()}
+    for name, ages_s in taken.items():
+        for age_s in ages_s:
+            writers[name].send(1, time_s=now - age_s)
+    writers["ended"].close()
+    (pulse,) = keeper.pulses()
+    assert (pulse.name, pulse.records, pulse.gap_s) == ("runs", 4, pytest.approx(5.0))
+    seen = keeper.seen()
+    assert seen["runs"].made == pulse.made and seen["ended"].ended and not seen["runs"].ended
+    assert (seen["ended"].records, seen["silent"].records) == (3, 0)
+    keeper.close()

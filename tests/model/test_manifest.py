@@ -50,6 +50,7 @@ WRONG: dict[str, Any] = {
     "state.version": -1,
     "state.reads": "1",
     "state.writes": [1.5],
+    "state.silence_s": -0.5,
     "category": "toaster",
     "match": [{"vid": "4d8"}],
     "permissions": {"network": "all"},

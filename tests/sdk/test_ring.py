@@ -54,6 +54,17 @@ def test_who_comes_late_begins_with_the_next_or_with_the_oldest_there_is() -> No
         assert [r.data for r in RingReader(memory.for_reader(), oldest=True).take()] == [bytes([n]) for n in range(5)]
 
 
+def test_when_records_were_taken_is_told_of_those_that_are_still_there_without_reading_them() -> None:
+    with ring(capacity=4 * PAGE, records=16) as memory:
+        writer, reader = RingWriter(memory.copy()), RingReader(memory.for_reader())
+        assert reader.times_s() == []
+        for number in range(40):
+            writer.write(b"x", b"", float(number), NAN, 0)
+            assert reader.times_s()[-1] == number
+        assert reader.times_s() == [float(number) for number in range(25, 40)]
+        assert reader.waiting == 40
+
+
 @settings(max_examples=200, deadline=None)
 @given(st.data())
 def test_every_record_is_read_whole_or_counted_as_lost(data: st.DataObject) -> None:

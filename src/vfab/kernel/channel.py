@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
 from typing import Any
 
-from vfab.model.errors import HostDied, ProtocolError, Refused, TimeoutExceeded, from_wire
+from vfab.model.errors import DriverError, HostDied, ProtocolError, Refused, TimeoutExceeded, from_wire
 from vfab.protocols.hostwire import Call, Cancel, Failure, Handshake, Progress, Reply, parse_handshake
 from vfab.sdk.transport import FrameReader, FrameWriter, LinkClosed
 
@@ -24,10 +24,18 @@ class BlockingChannel:
     Args:
         sock: a connected stream socket to a host; the channel owns it.
         expect_handshake: the host says its handshake on this socket first.
+        on_failure: told of the method and the error whenever the driver answers a call with one.
     """
 
-    def __init__(self, sock: socket.socket, *, expect_handshake: bool = False) -> None:
+    def __init__(
+        self,
+        sock: socket.socket,
+        *,
+        expect_handshake: bool = False,
+        on_failure: Callable[[str, DriverError], None] = lambda method, error: None,
+    ) -> None:
         self._sock = sock
+        self._on_failure = on_failure
         self._reader = FrameReader(sock)
         self._writer = FrameWriter(sock)
         self._ids = itertools.count(1)
@@ -83,7 +91,9 @@ class BlockingChannel:
                     if isinstance(message, Reply) and message.id == number:
                         return message.result
                     if isinstance(message, Failure) and message.id == number:
-                        raise from_wire(message.error)
+                        failed = from_wire(message.error)
+                        self._on_failure(method, failed)
+                        raise failed
                     if isinstance(message, Progress) and message.id == number and on_progress is not None:
                         on_progress(message.data)
             except LinkClosed as error:

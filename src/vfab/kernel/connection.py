@@ -64,12 +64,16 @@ class HostListener:
     def on_log(self, record: Log) -> None:
         """The driver logged something."""
 
+    def on_failure(self, method: str, error: DriverError) -> None:
+        """The driver answered a call of `method` with an error."""
+
     def on_closed(self, error: DriverError | None) -> None:
         """The connection ended: by the host's end, or because it broke the protocol (`error`)."""
 
 
 @dataclass(slots=True)
 class _Pending:
+    method: str
     future: asyncio.Future[Any]
     on_progress: Callable[[Mapping[str, Any]], None] | None
     sent: bool = False
@@ -172,7 +176,7 @@ class HostConnection(asyncio.BufferedProtocol):
             raise self._gone()
         number = next(self._ids)
         future: asyncio.Future[Any] = self._loop.create_future()
-        pending = self._calls[number] = _Pending(future, on_progress)
+        pending = self._calls[number] = _Pending(method, future, on_progress)
         timer = None
         if timeout_s > 0:
             timer = self._loop.call_later(timeout_s, self._expire, number, method, timeout_s)
@@ -418,7 +422,9 @@ class HostConnection(asyncio.BufferedProtocol):
         elif isinstance(message, Failure):
             pending = self._calls.get(message.id)
             if pending is not None and not pending.future.done():
-                pending.future.set_exception(from_wire(message.error))
+                error = from_wire(message.error)
+                pending.future.set_exception(error)
+                self._listener.on_failure(pending.method, error)
             self._unsettled.pop(message.id, None)
         elif isinstance(message, Progress):
             pending = self._calls.get(message.id)

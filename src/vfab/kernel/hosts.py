@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
 from vfab.kernel.connection import HostConnection, HostListener
 from vfab.kernel.spawner import HostProcess
-from vfab.model.errors import DriverError
+from vfab.model.errors import DriverError, from_wire
 from vfab.model.manifest import Manifest
 from vfab.protocols.hostwire import Event, Handshake, Log
 
 __all__ = ["Host", "PluginLike"]
+
+STREAM_FAILED = "stream_failed"
+"""The event by which `sdk.stream.Streaming` tells that a stream ended with an error."""
 
 
 class PluginLike(Protocol):
@@ -45,6 +49,9 @@ class HostOwner(Protocol):
 
     def host_log(self, record: Log) -> None:
         """The driver logged something."""
+
+    def host_failed(self, host: Host, method: str, error: DriverError) -> None:
+        """A call of the driver's `method` failed, or its stream did: `stream NAME`."""
 
     def host_closed(self, host: Host, error: DriverError | None) -> None:
         """The host's connection ended."""
@@ -81,11 +88,18 @@ class Host(HostListener):
 
     def on_event(self, event: Event) -> None:
         """The driver emitted an event."""
+        error = event.data.get("error")
+        if event.kind == STREAM_FAILED and isinstance(error, Mapping):
+            self.owner.host_failed(self, f"stream {event.data.get('stream')}", from_wire(error))
         self.owner.host_event(event)
 
     def on_log(self, record: Log) -> None:
         """The driver logged something."""
         self.owner.host_log(record)
+
+    def on_failure(self, method: str, error: DriverError) -> None:
+        """A call failed."""
+        self.owner.host_failed(self, method, error)
 
     def on_closed(self, error: DriverError | None) -> None:
         """The connection ended."""

@@ -147,7 +147,8 @@ class ManagedDevice(ReplaceableShell):
             self._operations[generation] -= 1
             if not self._operations[generation]:
                 del self._operations[generation]
-                self._tell(Event.FINISHED, generation)
+                # the last of all may have begun on a host that has the device no more: it was taken back from it
+                self._tell(Event.FINISHED, generation if self._operations else self.life.generation)
         return result
 
     def call(
@@ -181,6 +182,7 @@ class ManagedDevice(ReplaceableShell):
         if connection is None:
             raise self._no_driver()
         self._under_way += 1
+        self.calls_made += 1
         try:
             return await connection.call_with(method, args, kwargs, timeout_s=timeout_s, on_progress=on_progress)
         except HostDied as error:
@@ -225,9 +227,15 @@ class ManagedDevice(ReplaceableShell):
         Raises IllegalTransition: there is no driver process.
         """
         await self._gate.wait()
-        channel = BlockingChannel(await self._new_socket(self.host()))
+        channel = BlockingChannel(await self._new_socket(self.host()), on_failure=self._channel_failed)
         self._channels.add(channel)
         return channel
+
+    def _channel_failed(self, method: str, error: DriverError) -> None:
+        """A synchronous call failed; told on its caller's thread, while no channel can be moved to another host."""
+        process = self._process
+        if process is not None:
+            self.failures.note(process.pid, method, error)
 
     async def _until_replaced(self, method: str, timeout_s: float) -> None:
         try:

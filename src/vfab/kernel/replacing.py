@@ -26,13 +26,18 @@ _BACK_S = 1.0
 
 
 class ReplaceableShell(DeviceShell):
-    """A device whose hosts can be exchanged under its calls."""
+    """A device whose hosts can be exchanged under its calls.
+
+    Attributes:
+        calls_made: how many calls of people went to its drivers so far; those by channels are not counted.
+    """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._gate = asyncio.Event()
         self._gate.set()
         self._under_way = 0
+        self.calls_made = 0
         self._quiet = asyncio.Event()
         self._claimed = False
         self._replacing = asyncio.Lock()
@@ -53,6 +58,11 @@ class ReplaceableShell(DeviceShell):
     def calls_under_way(self) -> int:
         """Calls of people that the driver has not answered yet."""
         return self._under_way
+
+    @property
+    def has_channels(self) -> bool:
+        """There are callers whose calls do not come by here: synchronous ones."""
+        return any(not channel.closed for channel in self._channels)
 
     async def wait_for_calls(self, timeout_s: float) -> None:
         """Wait until no call is under way, at most `timeout_s` seconds."""
@@ -143,6 +153,10 @@ class ReplaceableShell(DeviceShell):
     def trusted(self, host: Host) -> None:
         """`host` is not on probation any more: its end is told to the table like any other's, if it was meanwhile."""
         self._start(self._watch(host, self.life.generation))
+
+    async def make_safe(self) -> None:
+        """Send the device what the manifest says for when a driver is gone."""
+        await self._safe_stop(None)
 
     def between_hosts(self, old: Host) -> None:
         """`old` lets go of the device: until `whole_again` its end is nothing that happens to the device."""

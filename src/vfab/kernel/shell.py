@@ -13,6 +13,7 @@ from typing import Any
 
 from vfab.kernel.broker import LinkKeeper
 from vfab.kernel.connection import HostConnection
+from vfab.kernel.failures import Failures
 from vfab.kernel.hosts import Host, PluginLike
 from vfab.kernel.obituary import obituary
 from vfab.kernel.printed import Printed
@@ -111,6 +112,7 @@ class DeviceShell:
         self.handshake: Handshake | None = None
         self.story: deque[str] = deque(maxlen=_STORY)
         self.streams = StreamKeeper(plugin.manifest.name)
+        self.failures = Failures()
         self._listeners = StateListeners(info.id)
         self._plugin = plugin
         self._spawner = spawner
@@ -530,6 +532,10 @@ class DeviceShell:
         """The driver logged something."""
         data = {"level": record.level, "logger": record.logger, "message": record.message, "time_s": record.time_s}
         self._publish(self, "log", data, "driver")
+
+    def host_failed(self, host: Host, method: str, error: DriverError) -> None:
+        """A call of the driver failed, or a stream of it."""
+        self.failures.note(host.process.pid, method, error)
 
     def host_closed(self, host: Host, error: DriverError | None) -> None:
         """A connection ended: so must the host, at once if it broke the protocol."""

@@ -6,16 +6,19 @@ and readers see a gap in time instead of an end.
 
 from __future__ import annotations
 
+import itertools
 import re
 import socket
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import msgspec
 
+from vfab.kernel.probation import SILENT_GAPS, SILENT_S, Pulse, StreamSeen
 from vfab.model.errors import ConfigurationError, DeviceNotFound
-from vfab.sdk.ring import RingMemory
+from vfab.sdk.ring import RingMemory, RingReader
 from vfab.sdk.stream_ends import StreamReader
 from vfab.sdk.stream_words import StreamInfo
 
@@ -26,6 +29,9 @@ RECORDS_MAX = 1 << 20
 STREAMS_MAX = 16
 """How many streams a device may have, and how large they may be: a broken driver must not take all memory."""
 
+PULSE_RECORDS = 3
+"""Of how many records a stream must have been before one knows how regularly they come."""
+
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:-]{0,63}")
 
 
@@ -33,6 +39,10 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:-]{0,63}")
 class _Kept:
     info: StreamInfo
     memory: RingMemory
+    made: int
+
+    def look(self) -> RingReader:
+        return RingReader(self.memory.for_reader())
 
 
 class StreamKeeper:
@@ -45,6 +55,7 @@ class StreamKeeper:
     def __init__(self, driver_name: str) -> None:
         self._driver_name = driver_name
         self._kept: dict[str, _Kept] = {}
+        self._numbers = itertools.count(1)
 
     @property
     def infos(self) -> list[StreamInfo]:
@@ -67,7 +78,9 @@ class StreamKeeper:
         if kept is None:
             if len(self._kept) >= STREAMS_MAX:
                 raise self._refused(f"it has {STREAMS_MAX} streams already", "name", info.name)
-            kept = self._kept[info.name] = _Kept(info, RingMemory.create(info.capacity_bytes, info.records))
+            kept = self._kept[info.name] = _Kept(
+                info, RingMemory.create(info.capacity_bytes, info.records), next(self._numbers)
+            )
         kept.info = info
         return [pass_on(kept.memory.ring, host), pass_on(kept.memory.bell, host)]
 
@@ -94,6 +107,24 @@ class StreamKeeper:
         """What a reader in another process needs; the descriptors are the caller's to close. Raises as `reader`."""
         kept = self._find(name)
         return kept.info, kept.memory.for_reader()
+
+    def seen(self) -> dict[str, StreamSeen]:
+        """How far every stream has come."""
+        looks = {name: (kept.made, kept.look()) for name, kept in self._kept.items()}
+        return {name: StreamSeen(made, look.committed, look.ended) for name, (made, look) in looks.items()}
+
+    def pulses(self) -> tuple[Pulse, ...]:
+        """The streams that run, by what came on them just before now, and how regularly that was."""
+        found = []
+        for name, kept in self._kept.items():
+            look = kept.look()
+            times_s = look.times_s()
+            if look.ended or len(times_s) < PULSE_RECORDS:
+                continue
+            gap_s = max(later - earlier for earlier, later in itertools.pairwise(times_s))
+            if time.time() - times_s[-1] < max(SILENT_S, SILENT_GAPS * gap_s):
+                found.append(Pulse(name, kept.made, look.committed, gap_s))
+        return tuple(found)
 
     def rest(self) -> None:
         """The driver has ended: nothing comes for now. Its readers are told."""

@@ -4,7 +4,7 @@ prepare    a new host is started, loads its plugin and initialises; the old one 
 drain      new calls wait; the operation under way reaches a safe point, or ends
 hand over  the old driver saves its state and lets go; the links stay open in the kernel, the streams' memory too
 cut        the new driver takes over; from here on calls go to it
-probation  it must stay alive and connected for a while; the old host waits, warm
+probation  what it does is looked at for a while, and judged by `probation`; the old host waits, warm
 commit     the old host ends; or, if anything went wrong: roll back, the old driver takes over again
 
 Every step is told to a journal before it is taken; what is to be said of handing over and of the cut is written before
@@ -20,14 +20,17 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Mapping
-from dataclasses import dataclass
+from collections.abc import Coroutine, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from msgspec import structs
 
 from vfab.kernel.hosts import Host
+from vfab.kernel.on_probation import OnProbation, ProbationFailed
+from vfab.kernel.probation import Pulse
+from vfab.kernel.swap_words import NewPlugin, SwapOptions, SwapReport
 from vfab.model.errors import DriverError, DriverFailed, HostDied, Refused, SwapFailed, TimeoutExceeded
 from vfab.model.lifecycle import DriverState
 from vfab.model.limits import limits_and_settings
@@ -39,83 +42,14 @@ if TYPE_CHECKING:
 
 __all__ = ["Swap", "SwapOptions", "SwapReport"]
 
-Journal = Callable[[str, Mapping[str, Any]], Awaitable[None]]
 T = TypeVar("T")
 _LOOK_S = 0.02
 _LOOK_AGAIN_S = 0.25
 _ASK_AGAIN_S = 1.0
-_SAYS_S = 5.0
+_DIES_S = 1.0
 _RUNNING = frozenset({DriverState.READY, DriverState.CONNECTED, DriverState.BUSY})
 _log = logging.getLogger("vfab.swap")
 S = DriverState
-
-
-async def _no_journal(step: str, detail: Mapping[str, Any]) -> None:
-    """Nobody writes it down."""
-
-
-@dataclass(frozen=True, slots=True)
-class SwapOptions:
-    """How to go about it.
-
-    Attributes:
-        drain_s: how long the operation under way may take to its end, or its next safe point.
-        now: do not wait for it: it is cancelled, and its caller told.
-        hand_over_s: how long letting go, and taking over, may take each.
-        probation_s: how long the new driver is watched with the old one warm.
-        journal: told of each step before it is taken.
-    """
-
-    drain_s: float = 60.0
-    now: bool = False
-    hand_over_s: float = 10.0
-    probation_s: float = 0.5
-    journal: Journal = _no_journal
-
-
-@dataclass(slots=True)
-class SwapReport:
-    """What became of a swap.
-
-    Attributes:
-        device, old, new: which device, from which driver and version to which.
-        outcome: committed, rolled_back, or lost: neither driver could have it, and what follows is what follows every
-            death of a driver.
-        blackout_s: for how long no driver had the device.
-        prepare_s, drain_s: how long these steps took.
-        error: why it was rolled back.
-    """
-
-    device: str
-    old: str
-    new: str
-    outcome: str = ""
-    blackout_s: float = 0.0
-    prepare_s: float = 0.0
-    drain_s: float = 0.0
-    error: DriverError | None = None
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain data for `--json`."""
-        return {
-            "device": self.device,
-            "old": self.old,
-            "new": self.new,
-            "outcome": self.outcome,
-            "blackout_ms": round(self.blackout_s * 1000, 3),
-            "prepare_ms": round(self.prepare_s * 1000, 3),
-            "drain_ms": round(self.drain_s * 1000, 3),
-            "error": self.error.to_public() if self.error is not None else None,
-        }
-
-
-@dataclass(frozen=True, slots=True)
-class NewPlugin:
-    """The driver that is to take over."""
-
-    manifest: Manifest
-    folder: Path
-    paths: tuple[str, ...] = ()
 
 
 class Swap:
@@ -144,6 +78,8 @@ class Swap:
         self._plugin = NewPlugin(structs.replace(manifest, runtime=runtime), folder, paths)
         self._options = options or SwapOptions()
         self._handed: Mapping[str, Any] = {}
+        self._pulses: tuple[Pulse, ...] = ()
+        self._watch: OnProbation | None = None
         old = device.manifest
         self.report = SwapReport(device.id, f"{old.name} {old.version}", f"{manifest.name} {manifest.version}")
 
@@ -168,6 +104,7 @@ class Swap:
             self.report.prepare_s = time.monotonic() - began
             try:
                 await self._note("drain")
+                self._pulses = device.streams.pulses()  # while nobody waits
                 async with device.gate_closed():
                     await self._drain()
                     await self._cut(new, version)
@@ -291,18 +228,16 @@ class Swap:
             await _to_the_end(self._change_hands(old, new, version))
             device.open_gate()
             device.move_channels()
-            await self._watch_over(new)
+            self._watch = OnProbation(device, new, self._pulses, self._options.probation_s)
+            await self._watch.passes()
             await _to_the_end(self._commit(new))
         except BaseException as error:
             if self.report.outcome != "committed":
                 if self._handed:
-                    await _to_the_end(self._roll_back(old, new))
+                    await _to_the_end(self._roll_back(old, new, error))
                 await device.stay_with_channels()
-                if isinstance(error, DriverError) and self._handed:
-                    cause = error.original_error if isinstance(error, SwapFailed) else error
-                    cause = cause if isinstance(cause, DriverError) else error
-                    restored = self.report.outcome == "rolled_back"
-                    raise self._failed(cause, "it could not take over", restored=restored) from error
+                if isinstance(error, DriverError | ProbationFailed) and self._handed:
+                    raise self._undone(error) from error
             raise
         finally:
             device.whole_again()
@@ -325,6 +260,8 @@ class Swap:
                 device.lost_in_swap(error)
                 await self._note_if_possible("abandon")
             raise self._failed(error, "the old driver did not let go", restored=not gone) from error
+        seen = device.streams.seen() if self._pulses and self._handed["streaming"] is not None else {}
+        self._pulses = tuple(replace(p, records=seen[p.name].records) for p in self._pulses if p.name in seen)
         device.permit(self._plugin.manifest)
         await self._give(new, self._handed)
         device.exchange(new, on_probation=True)
@@ -335,22 +272,6 @@ class Swap:
         told = {**handed, "ahead": self._device.ahead(host)}
         await host.connection.call(TAKE_OVER, told, timeout_s=self._options.hand_over_s)
 
-    async def _watch_over(self, new: Host) -> None:
-        """The new driver is on probation. Raises DriverError: it failed."""
-        device, ends = self._device, time.monotonic() + self._options.probation_s
-        wanted = device.state
-        while True:
-            if new.process.exited.done() or new.connection.closed:
-                raise HostDied(f"{self.report.new} died on probation", driver_name=self._plugin.manifest.name)
-            if device.state is S.ERROR:
-                raise device.last_error or HostDied(f"{self.report.new} failed on probation")
-            if wanted is not S.READY and not await new.connection.call("is_connected", timeout_s=_SAYS_S):
-                raise HostDied(f"{self.report.new} lost the device on probation")
-            left = ends - time.monotonic()
-            if left <= 0 or device.is_waited_for:  # whoever lets go of it needs neither of them for long
-                return
-            await asyncio.sleep(min(_LOOK_S, left))
-
     async def _commit(self, new: Host) -> None:
         """The new driver is the one, from the moment in which that is written."""
         await self._note("commit")
@@ -358,30 +279,70 @@ class Swap:
         self._device.trusted(new)
         self._device.tell("swapped", self.report.to_dict())
 
-    async def _roll_back(self, old: Host, new: Host) -> None:
-        """The old driver takes the device back."""
-        device, options, handed = self._device, self._options, dict(self._handed)
+    async def _roll_back(self, old: Host, new: Host, error: BaseException) -> None:
+        """The old driver takes the device back, because of `error`."""
+        device, was_cut = self._device, self._device.host() is new
         device.close_gate()
         await self._note_if_possible("roll_back")
-        was_cut = device.host().process is new.process
-        back = self._plugin.manifest.state.common(old.plugin.manifest.state)
-        if was_cut and back is not None and not new.connection.closed:
-            with contextlib.suppress(DriverError):  # its state is newer, if it can say it
-                said = await new.connection.call(LET_GO, back, timeout_s=options.hand_over_s)
-                handed = {**said, "connected": handed["connected"], "streaming": handed["streaming"]}
+        newer = await self._taken_back(old, new) if was_cut else None
+        unsafe = newer is None if was_cut else isinstance(error, HostDied | TimeoutExceeded)
         new.process.kill()
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(asyncio.shield(new.process.exited), _DIES_S)
+        if unsafe:
+            await device.make_safe()  # it had the device, and did not let go of it by itself
+        device.failures.forget(new.process.pid)
         self.report.outcome = "rolled_back"
         device.permit(old.plugin.manifest)
         try:
-            await self._give(old, handed)
-            if was_cut:
-                device.exchange(old)
+            await self._give_back(old, newer)
         except DriverError as second:
+            self.report.outcome = "lost"
             if was_cut:
                 device.exchange(old)
             device.lost_in_swap(second)
-            self.report.outcome = "lost"
+        else:
+            if was_cut:
+                device.exchange(old)
         device.tell("swap_rolled_back", self.report.to_dict())
+
+    async def _taken_back(self, old: Host, new: Host) -> Mapping[str, Any] | None:
+        """Have the new driver let go; what the old one is to go on from, or None: it does not let go."""
+        device, patience_s, handed = self._device, self._options.hand_over_s, self._handed
+        if device.calls_under_way and not new.connection.closed:
+            with contextlib.suppress(DriverError):  # they go on in the old one from a safe point, or end, or are ended
+                await new.connection.call(SAFE_POINT, timeout_s=patience_s)
+            await device.wait_for_calls(patience_s)
+            device.cancel_operations()
+            await device.wait_for_calls(_DIES_S)
+        asked = self._watch is not None and self._watch.asked
+        failed = any(failure.method.startswith("stream ") for failure in device.failures.of(new.process.pid))
+        own = self._plugin.manifest.state
+        back = own.common(old.plugin.manifest.state)
+        try:
+            version = own.version if back is None else back
+            said: Mapping[str, Any] = await new.connection.call(LET_GO, version, timeout_s=patience_s)
+        except DriverError:
+            return None
+        state = handed if back is None else said
+        return {
+            **said,
+            **{key: state[key] for key in ("state", "version")},
+            "connected": handed["connected"],
+            "streaming": (said if asked and not failed else handed)["streaming"],
+        }
+
+    async def _give_back(self, old: Host, newer: Mapping[str, Any] | None) -> None:
+        """Have the old driver go on from what is newer, or, where it cannot make sense of that, from its own state."""
+        if newer is not None:
+            try:
+                await self._give(old, newer)
+                return
+            except (HostDied, TimeoutExceeded):
+                raise
+            except DriverError as error:
+                _log.warning("%s: %s does not take the newer state: %s", self._device.id, self.report.old, error)
+        await self._give(old, self._handed)
 
     # -- words and small things ---------------------------------------------------------------------------------------
 
@@ -408,10 +369,19 @@ class Swap:
         except Exception as error:
             _log.warning("%s: %s of a swap cannot be written down: %s", self._device.id, step, error)
 
-    def _failed(self, error: DriverError, why: str, *, restored: bool = True) -> SwapFailed:
+    def _undone(self, error: DriverError | ProbationFailed) -> SwapFailed:
+        """The error for a swap that was undone after the old driver had let go."""
+        restored = self.report.outcome == "rolled_back"
+        if isinstance(error, ProbationFailed):
+            return self._failed(error.cause, "it failed on probation", said=str(error), restored=restored)
+        cause = error.original_error if isinstance(error, SwapFailed) else error
+        cause = cause if isinstance(cause, DriverError) else error
+        return self._failed(cause, "it could not take over", restored=restored)
+
+    def _failed(self, error: DriverError, why: str, *, said: str = "", restored: bool = True) -> SwapFailed:
         after = f"{self.report.old} has the device as before" if restored else "the device is in error"
         failed = SwapFailed(
-            f"{self.report.new}: {why}: {error.message}; {after}",
+            f"{self.report.new}: {why}: {said or error.message}; {after}",
             driver_name=self._plugin.manifest.name,
             context={"device": self._device.id, "cause": error.to_public(), "restored": restored},
             original_error=error,

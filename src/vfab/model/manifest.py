@@ -115,6 +115,14 @@ class StateRule(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
     version: Annotated[int, Meta(ge=0, description="version of the state that the driver saves; 0: it saves none")] = 0
     reads: Annotated[tuple[int, ...], Meta(description="other versions that it can take over, and migrates")] = ()
     writes: Annotated[tuple[int, ...], Meta(description="older versions that it can save, for going back")] = ()
+    silence_s: Annotated[
+        float,
+        Meta(
+            ge=0,
+            description="seconds until the first record of a stream that ran before; later, it is taken for dead. 0: "
+            "5 s, or four times the longest wait before",
+        ),
+    ] = 0.0
 
     def common(self, new: StateRule) -> int | None:
         """The version in which state goes from this driver to a `new` one, or None: there is no way."""

@@ -288,6 +288,13 @@ class RingReader(_Mapped):
         """How many records are there to read, those lost already included."""
         return self.committed - self._next
 
+    def times_s(self) -> list[float]:
+        """When the records that are still there were taken, oldest first; nothing is read by that."""
+        committed = self._header[COMMITTED]
+        words, times = self._words64[::6].tolist(), self._times[2::6].tolist()
+        entries = ((number, number & self._mask) for number in range(max(committed - self._records + 1, 0), committed))
+        return [times[at] for number, at in entries if words[at] == number]
+
     def wait(self, timeout_s: float | None) -> bool:
         """Whether there is a record to read, or the stream has ended, within `timeout_s` seconds.
 

@@ -12,6 +12,7 @@ from typing import Any, NoReturn
 
 from vfab.model.errors import HardwareError
 from vfab.sdk.driver import BaseDriver, Environment, command
+from vfab.sdk.stream import Streaming, StreamWriter
 
 __all__ = ["CrashingDriver", "DeafDriver", "LeakyDriver", "LyingDriver", "SlowDriver"]
 
@@ -220,8 +221,18 @@ class LeakyDriver(_Troublemaker):
             threading.Thread(target=threading.Event().wait, daemon=True).start()
 
 
-class LyingDriver(_Troublemaker):
-    """Says what is not so."""
+class LyingDriver(Streaming, _Troublemaker):
+    """Says what is not so. Its stream is said to run, and nothing comes; with the setting `stream: ends` it is over."""
+
+    def acquire(self, stream: StreamWriter, options: dict[str, Any]) -> None:
+        """Send nothing."""
+        while self.config.get("stream") != "ends" and self.acquiring():
+            self.pause_s(0.1)
+
+    def disconnect(self) -> None:
+        """Let go of nothing, and end the stream of nothing."""
+        self.stop_streaming()
+        super().disconnect()
 
     def connect(self) -> bool:
         """Says that it is connected; it is not."""
