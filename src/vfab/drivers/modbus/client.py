@@ -59,6 +59,10 @@ class LinkClient(ModbusBaseSyncClient):
             handle_local_echo=local_echo,
         )
         super().__init__(FramerType(framer), retries, params, None, None, None)
+        self._asked: ModbusPDU | None = None
+        self._frame = self.framer.handleFrame
+        if kind is CommType.SERIAL:  # over TCP, answers carry the number of their request
+            self.framer.handleFrame = self._answer_in  # type: ignore[method-assign]
 
     @property
     def connected(self) -> bool:
@@ -71,6 +75,29 @@ class LinkClient(ModbusBaseSyncClient):
 
     def close(self) -> None:
         """The link is the driver's."""
+
+    def execute(self, no_response_expected: bool, request: ModbusPDU) -> ModbusPDU:
+        """The answer to `request`; None to what is said to all units of a serial line, which none of them answers."""
+        self._asked = request
+        return super().execute(no_response_expected or self.to_all(request.dev_id), request)
+
+    def _answer_in(self, data: bytes, exp_devid: int, exp_tid: int) -> tuple[int, ModbusPDU | None]:
+        """How much of `data` is done with, and the answer in it to what was asked.
+
+        An answer that was late for an earlier request may come after this one was sent; it is passed over.
+        """
+        used = 0
+        while True:
+            size, answer = self._frame(data[used:], exp_devid, exp_tid)
+            if answer is None or self._asked is None or _answers(answer, self._asked):
+                return used + size, answer
+            frame = self.framer.buildFrame(answer)  # pymodbus counts what is behind it as used, too
+            at = data.find(frame, used)
+            used = at + len(frame) if at >= 0 else used + size
+
+    def to_all(self, unit: int) -> bool:
+        """Whether `unit` is every unit of a serial line. Over TCP, unit 0 is the device at the address."""
+        return unit == 0 and self.comm_params.comm_type is CommType.SERIAL
 
     def send(self, request: bytes, addr: tuple[Any, ...] | None = None) -> int:
         """Send a request; what was late for the one before is thrown away."""
@@ -87,6 +114,24 @@ class LinkClient(ModbusBaseSyncClient):
             return b""
         self._count(len(data), 0)
         return data
+
+
+def _answers(answer: ModbusPDU, request: ModbusPDU) -> bool:
+    """Whether `answer` can be that to `request`, as far as it tells: function, and how many or where."""
+    function = request.function_code
+    if answer.function_code & 0x7F != function:
+        return False
+    if answer.isError():
+        return True
+    match function:
+        case 1 | 2:
+            return 0 <= len(answer.bits) - request.count < 8
+        case 3 | 4:
+            return len(answer.registers) == request.count
+        case 5 | 6 | 15 | 16:
+            return answer.address == request.address
+        case _:
+            return True
 
 
 _EXCEPTIONS: dict[int, tuple[type[DriverError], str, str]] = {

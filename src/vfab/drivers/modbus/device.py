@@ -20,6 +20,8 @@ _ILLEGAL_FUNCTION, _ILLEGAL_ADDRESS, _ILLEGAL_VALUE, _FAILURE, _BUSY = 1, 2, 3, 
 _SIZE: Final = 1000
 _TCP_LENGTH_MAX: Final = 254
 """Unit and PDU."""
+_DIRECT: Final = 255
+"""The unit that clients name to a device with an address of its own (Messaging on TCP/IP V1.0b, 4.4.2)."""
 _RTU_MIN: Final = 4
 _RTU_MAX: Final = 256
 """Unit, PDU and CRC, bytes."""
@@ -90,12 +92,12 @@ class ModbusDevice:
                 address, count, size = struct.unpack(">HHB", body[:5])
                 _agree(size == (count + 7) // 8 == len(body) - 5)
                 number = int.from_bytes(body[5:], "little")
-                self._put(self.coils, address, [bool(number >> bit & 1) for bit in range(count)])
+                self._put(self.coils, address, [bool(number >> bit & 1) for bit in range(count)], 1968)
                 return head + body[:4]
             case 16:
                 address, count, size = struct.unpack(">HHB", body[:5])
                 _agree(size == 2 * count)
-                self._put(self.holding, address, list(struct.unpack(f">{count}H", body[5:])))
+                self._put(self.holding, address, list(struct.unpack(f">{count}H", body[5:])), 123)
                 return head + body[:4]
             case _:
                 return self._seldom(function, head, body)
@@ -110,7 +112,8 @@ class ModbusDevice:
             case 23:
                 start, count, address, written, size = struct.unpack(">HHHHB", body[:9])
                 _agree(size == 2 * written)
-                self._put(self.holding, address, list(struct.unpack(f">{written}H", body[9:])))
+                self._slice(self.holding, (start, count), 125)  # nothing is written when this is refused
+                self._put(self.holding, address, list(struct.unpack(f">{written}H", body[9:])), 121)
                 registers = self._slice(self.holding, (start, count), 125)
                 return head + bytes((2 * count,)) + struct.pack(f">{count}H", *registers)
             case 43 if body[:1] == b"\x0e":
@@ -124,8 +127,8 @@ class ModbusDevice:
         self._check(table is self.holding, address, count, most)
         return table[address : address + count]
 
-    def _put(self, table: list[_T], address: int, values: list[_T]) -> None:
-        self._check(table is self.holding, address, len(values), 2000)
+    def _put(self, table: list[_T], address: int, values: list[_T], most: int = 1) -> None:
+        self._check(table is self.holding, address, len(values), most)
         table[address : address + len(values)] = values
 
     @staticmethod
@@ -152,7 +155,7 @@ def _pair(body: bytes) -> tuple[int, int]:
 
 
 class TcpServer:
-    """Modbus TCP: transaction, protocol, length, unit, PDU."""
+    """Modbus TCP: transaction, protocol, length, unit, PDU. Units 0 and 255 are this device, whatever its number."""
 
     def __init__(self, device: ModbusDevice) -> None:
         self._device = device
@@ -171,7 +174,7 @@ class TcpServer:
             if len(self._held) < 6 + length:
                 return
             pdu, self._held = self._held[7 : 6 + length], self._held[6 + length :]
-            if unit not in {self._device.unit, 0} or self._device.mute:
+            if unit not in {self._device.unit, 0, _DIRECT} or self._device.mute:
                 continue
             answer = self._device.answer(pdu)
             yield struct.pack(">HHHB", transaction, 0, len(answer) + 1, unit) + answer

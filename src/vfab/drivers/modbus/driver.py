@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from vfab.model.errors import ConfigurationError, ConnectError, LinkLost, TimeoutExceeded
+from vfab.model.errors import ConfigurationError, ConnectError, LinkLost, Refused, TimeoutExceeded
 from vfab.sdk.communication import CommunicationDriver, Message, Response
 from vfab.sdk.driver import Environment, command
 from vfab.sdk.link import Link
@@ -32,6 +32,8 @@ _READS = {
 }
 _REST_S = 0.00175
 """Silence between frames on a fast serial line; 3.5 characters where that is longer (Modbus over serial line V1.02)."""
+_TURNAROUND_S = 0.1
+"""How long the units of a line are given to do what was said to all of them (the same, 2.4.1)."""
 
 
 class ModbusDriver(CommunicationDriver):
@@ -109,12 +111,26 @@ class ModbusDriver(CommunicationDriver):
         self.config["baudrate"] = rate
         return True
 
-    def _ask(self, what: str, call: Callable[[LinkClient], ModbusPDU], unit: int) -> ModbusPDU:
-        """One request and its answer; a link that was lost is opened again first."""
+    def _ask(self, what: str, call: Callable[[LinkClient], ModbusPDU], unit: int, *, asks: bool = True) -> ModbusPDU:
+        """One request and its answer; a link that was lost is opened again first.
+
+        Args:
+            what: the request in words.
+            call: sends it.
+            unit: whom to; 0 on a serial line is everybody, who is told and answers nothing.
+            asks: nothing is done by it when nobody answers.
+        """
         from .client import translated
 
         with self._one:
             client = self._open_client()
+            to_all = client.to_all(unit)
+            if to_all and asks:
+                raise Refused(
+                    f"unit 0 at {self.address} is every unit of the line, and none of them answers: {what}",
+                    context={"field": "unit", "value": 0},
+                    remedy="Name one unit to read from; unit 0 can only be written to.",
+                )
             self._rest()
             try:
                 answer = translated(lambda: call(client), self.address, what, unit)
@@ -129,9 +145,9 @@ class ModbusDriver(CommunicationDriver):
                 self._last_error = str(error)
                 raise
             finally:
-                self._quiet_s = time.monotonic()
+                self._quiet_s = time.monotonic() + (_TURNAROUND_S if to_all else 0)
                 self.statistics.messages_out += 1
-            self.statistics.messages_in += 1
+            self.statistics.messages_in += not to_all
             return answer
 
     def _open_client(self) -> LinkClient:
@@ -147,9 +163,7 @@ class ModbusDriver(CommunicationDriver):
         return self._client
 
     def _rest(self) -> None:
-        if self.framer != "rtu":
-            return
-        rest_s = max(_REST_S, 3.5 * 11 / int(self.config["baudrate"]))
+        rest_s = max(_REST_S, 3.5 * 11 / int(self.config["baudrate"])) if self.framer == "rtu" else 0.0
         left_s = self._quiet_s + rest_s - time.monotonic()
         if left_s > 0:
             threading.Event().wait(left_s)
@@ -230,7 +244,9 @@ class ModbusDriver(CommunicationDriver):
         """Write one coil (function 5)."""
         _check(address, 1, 1)
         number = self._unit(unit)
-        self._ask(f"write coil {address}", lambda c: c.write_coil(address, bool(value), device_id=number), number)
+        self._ask(
+            f"write coil {address}", lambda c: c.write_coil(address, bool(value), device_id=number), number, asks=False
+        )
 
     @command
     def write_coils(self, address: int, values: str | Sequence[bool], unit: int | None = None) -> None:
@@ -242,6 +258,7 @@ class ModbusDriver(CommunicationDriver):
             f"write {len(bits)} coils from {address}",
             lambda c: c.write_coils(address, bits, device_id=number),
             number,
+            asks=False,
         )
 
     @command
@@ -268,9 +285,9 @@ class ModbusDriver(CommunicationDriver):
         number = self._unit(unit)
         what = f"write {len(registers)} holding registers from {address}"
         if len(registers) == 1 and not self.config["always_write_multiple"]:
-            self._ask(what, lambda c: c.write_register(address, registers[0], device_id=number), number)
+            self._ask(what, lambda c: c.write_register(address, registers[0], device_id=number), number, asks=False)
         else:
-            self._ask(what, lambda c: c.write_registers(address, registers, device_id=number), number)
+            self._ask(what, lambda c: c.write_registers(address, registers, device_id=number), number, asks=False)
 
     @command
     def identify(self, unit: int | None = None) -> dict[str, str]:

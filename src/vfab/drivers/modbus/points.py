@@ -50,6 +50,8 @@ class Point:
 def parse_request(text: str) -> tuple[Point, str | None]:
     """(what is meant, what is to be written there or None): `TABLE ADDRESS [COUNT] [TYPE] [@UNIT] [= VALUES]`.
 
+    A count says how many values follow; of a string, how many registers it fills, the last ones with zeros.
+
     Raises ConfigurationError: it cannot be read so.
     """
     match = _REQUEST.fullmatch(text.strip())
@@ -68,5 +70,21 @@ def parse_request(text: str) -> tuple[Point, str | None]:
         raise ConfigurationError(
             f"{table} cannot be written", context={"field": "command", "value": text}, remedy="Write coils or holding."
         )
+    if values is not None and match["count"]:
+        values = _counted(values, int(match["count"]), kind)
     unit = int(match["unit"]) if match["unit"] else None
     return Point(table, int(match["address"], 0), int(match["count"] or 1), kind, unit), values
+
+
+def _counted(values: str, count: int, kind: str) -> str:
+    text = kind == "string"
+    given = len(values.encode()) if text else len(values.replace(",", " ").split())
+    if text and given <= 2 * count:
+        return values + "\0" * (2 * count - given)
+    if text or given != count:
+        raise ConfigurationError(
+            f"{count} registers have no room for {given} bytes" if text else f"{count} values are said, {given} given",
+            context={"field": "command", "count": count, "given": given},
+            remedy="Leave the count out, or write as many values as it says; nothing was written.",
+        )
+    return values

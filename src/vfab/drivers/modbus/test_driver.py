@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import threading
+import tty
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -27,6 +29,7 @@ from vfab.sdk.testing import DriverBench, manifest_in
 
 pytest.importorskip("pymodbus")
 
+from vfab.drivers.modbus.device import crc16
 from vfab.drivers.modbus.driver import ModbusDriver
 from vfab.drivers.modbus.points import Point, parse_request
 from vfab.drivers.modbus.simulator import ModbusSimulator
@@ -156,17 +159,34 @@ def test_requests_in_words_read_and_write(device: ModbusSimulator) -> None:
         ("holding 0", Point("holding", 0), None),
         ("ir 0x10 2 FLOAT32 @7", Point("input", 16, 2, "float32", 7), None),
         ("coils 3=1,0", Point("coils", 3), "1,0"),
+        ("coils 3 2 = 1 0", Point("coils", 3, 2), "1 0"),
+        ("holding 3 3 string = día", Point("holding", 3, 3, "string"), "día\0\0"),
     ],
 )
 def test_words_are_read_as_people_write_them(text: str, point: Point, values: str | None) -> None:
     assert parse_request(text) == (point, values)
 
 
-@pytest.mark.parametrize("text", ["", "holding", "valves 3", "input 3 = 1", "holding 0 1 float13", "holding -1"])
+MISCOUNTED = ["holding 0 2 float32 = 2.5", "coils 0 1 = 1,0", "holding 0 2 string = hello"]
+
+
+@pytest.mark.parametrize(
+    "text", ["", "holding", "valves 3", "input 3 = 1", "holding 0 1 float13", "holding -1", *MISCOUNTED]
+)
 def test_words_that_mean_nothing_are_refused(text: str) -> None:
     with pytest.raises(ConfigurationError) as why:
         parse_request(text)
     assert why.value.remedy
+
+
+def test_a_shorter_text_replaces_a_longer_one(device: ModbusSimulator) -> None:
+    with bench(device.address) as b:
+        b.driver.connect()
+        b.driver.send_command("holding 0 8 string = a longer text")
+        b.driver.send_command("holding 0 string = hello")
+        assert b.driver.send_command("holding 0 8 string").text == "hello"
+        b.driver.send_command("holding 0 8 string = hi")
+        assert b.driver.read_holding(0, 8) == [0x6869, 0, 0, 0, 0, 0, 0, 0]
 
 
 # -- refusals -------------------------------------------------------------------------------------------------------
@@ -304,8 +324,58 @@ def test_the_serial_line_is_set_up_and_its_speed_changed() -> None:
         assert b.driver.set_baudrate(9600) is False
 
 
+def test_what_is_written_to_unit_0_of_a_line_is_not_waited_for_and_nothing_is_read_from_it() -> None:
+    with ModbusSimulator(rtu=True) as device, bench(device.address) as b:
+        b.driver.connect()
+        b.driver.send_command("holding 3 @0 = 99")
+        b.driver.write_registers(4, [1, 2], unit=0)
+        b.driver.write_coil(3, True, unit=0)
+        b.driver.write_coils(4, [True], unit=0)
+        assert b.driver.read_holding(3, 3) == [99, 1, 2]
+        assert b.driver.read_coils(3, 2) == [True, True]
+        asked = device.device.requests
+        for call in (b.driver.read_holding, b.driver.read_coils):
+            with pytest.raises(Refused, match="every unit of the line"):
+                call(3, unit=0)
+        statistics = b.driver.get_status().statistics
+        assert (device.device.requests, asked) == (6, 6)
+        assert (statistics.messages_out, statistics.messages_in, statistics.errors) == (6, 2, 0)
+    with ModbusSimulator() as device, bench(device.address) as b:
+        b.driver.connect()
+        b.driver.send_command("holding 3 @0 = 99")
+        assert b.driver.read_holding(3, unit=0) == [99]
+
+
+LATE = ["01 03 02 dead", "01 04 04 0001 0002", "01 01 01 ff", "01 83 02", "01 06 0005 0007"]
+
+
+@pytest.mark.parametrize("at_once", [True, False], ids=["in one piece", "byte by byte"])
+@pytest.mark.parametrize("late", LATE)
+def test_a_late_answer_to_an_earlier_request_is_not_taken_for_the_answer(late: str, at_once: bool) -> None:
+    master, port = os.openpty()
+    tty.setraw(port)
+    said = b"".join(body + crc16(body).to_bytes(2, "little") for body in map(bytes.fromhex, (late, "01 04 02 0005")))
+
+    def answer() -> None:
+        asked = b""
+        while len(asked) < 8:
+            asked += os.read(master, 8)
+        for piece in [said] if at_once else [said[at : at + 1] for at in range(len(said))]:
+            os.write(master, piece)
+
+    thread = threading.Thread(target=answer)
+    thread.start()
+    try:
+        with bench(os.ttyname(port), timeout_s=20, retries=0) as b:
+            b.driver.connect()
+            assert b.driver.read_input(5) == [5]
+    finally:
+        thread.join()
+        os.close(master)
+        os.close(port)
+
+
 def test_rtu_frames_pass_over_tcp_when_a_gateway_wants_them() -> None:
-    import os
     import socket
 
     with ModbusSimulator(rtu=True) as device, socket.create_server(("127.0.0.1", 0)) as server:

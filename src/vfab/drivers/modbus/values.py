@@ -39,10 +39,13 @@ def size_of(kind: str) -> int:
 
 
 def from_registers(registers: Sequence[int], kind: str, word_order: str = "big") -> list[Value]:
-    """The values in `registers`; with word order "little" the least significant register comes first."""
+    """The values in `registers`; with word order "little" the least significant register comes first.
+
+    A string ends at its first zero byte: what follows is what a longer one left.
+    """
     if kind == "string":
         text = b"".join(word.to_bytes(2, "big" if word_order == "big" else "little") for word in registers)
-        return [text.rstrip(b"\0").decode("utf-8", "backslashreplace")]
+        return [text.split(b"\0", 1)[0].decode("utf-8", "backslashreplace")]
     size = size_of(kind)
     values: list[Value] = []
     for at in range(0, len(registers), size):
