@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import shutil
-import subprocess
-from base64 import b64decode
 from itertools import pairwise
 from math import dist, sqrt
 from pathlib import Path
@@ -14,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from drawings import NPM
+import resvg_referee
 from vfab.model.errors import BadResource
 from vfab.sdk.drawing import Drawing
 from vfab.sdk.plot_options import PlotOptions
@@ -247,18 +243,9 @@ DASHED = [
 ]
 
 
-def pictures(files: list[Path]) -> list[bytes]:
-    """What resvg paints of each file: 0 for black ink to 255, pixel by pixel."""
-    names = "\n".join(map(str, files))
-    command = ["node", str(NPM / "render.mjs")]
-    done = subprocess.run(command, input=names, capture_output=True, text=True, check=True, timeout=120)
-    return [b64decode(json.loads(line)["rgba"])[::4] for line in done.stdout.splitlines()]
-
-
 @pytest.mark.referee
 def test_dashes_cover_what_resvg_paints(tmp_path: Path) -> None:
-    if shutil.which("node") is None or not (NPM / "node_modules").exists():
-        pytest.skip("node or tests/drawings is not installed")
+    resvg_referee.needed()
     look = '<g fill="none" stroke="black" stroke-width="1">{}</g>'
     files = []
     for number, body in enumerate(DASHED):
@@ -269,7 +256,7 @@ def test_dashes_cover_what_resvg_paints(tmp_path: Path) -> None:
         for kind, shapes in (("theirs", body), ("ours", drawn), ("solid", solid)):
             files.append(tmp_path / f"{number}-{kind}.svg")
             files[-1].write_bytes(svg_of(look.format(shapes)))
-    painted = pictures(files)
+    painted = resvg_referee.pictures(files)
     for number, body in enumerate(DASHED):
         theirs, ours, solid = painted[3 * number : 3 * number + 3]
         ink = sum(255 - value for value in theirs)

@@ -9,6 +9,7 @@ from typing import NamedTuple
 from vfab.sdk.drawing import Point
 from vfab.sdk.svg_clip import Region
 from vfab.sdk.svg_dash import SOLID, Dashes
+from vfab.sdk.svg_marker import NO_MARKERS, Markers
 from vfab.sdk.svg_path import Matrix
 from vfab.sdk.svg_style import Measures
 from vfab.sdk.svg_xml import Node
@@ -38,6 +39,7 @@ class Context(NamedTuple):
         measures: what relative units are relative to.
         clips: the areas that it is cut to.
         dashes: those of its strokes.
+        markers: those on its corners.
     """
 
     matrix: Matrix
@@ -50,6 +52,7 @@ class Context(NamedTuple):
     measures: Measures = Measures()
     clips: tuple[Region, ...] = ()
     dashes: Dashes = SOLID
+    markers: Markers = NO_MARKERS
 
     def name(self, node: Node) -> str:
         """How messages name an element here: with every <use> that shows it."""

@@ -29,6 +29,7 @@ class Document:
         self.elements = 0
         self._styles = Styles(root)
         self._ids: dict[str, Node] = {}
+        self._parents: dict[Node, Node] = {}
         for node in root.iter():
             self.elements += 1
             name = node.get("id")
@@ -38,6 +39,16 @@ class Document:
     def style(self, node: Node) -> Mapping[str, str]:
         """All that is said about one element by itself, inherited values left out."""
         return self._styles.of(node)
+
+    def lineage(self, node: Node) -> list[Node]:
+        """An element's ancestors, the outermost first, and the element itself."""
+        if not self._parents:
+            nodes = [node for node in self.root.iter() if isinstance(node, Node)]
+            self._parents = {child: node for node in nodes for child in node if isinstance(child, Node)}
+        found = [node]
+        while found[-1] in self._parents:
+            found.append(self._parents[found[-1]])
+        return found[::-1]
 
     def used(self, node: Node) -> Node | None:
         """What a <use> refers to; None when that is not in the file."""

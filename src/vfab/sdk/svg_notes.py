@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Final
 
 __all__ = [
-    "CIRCLE", "CLIP", "CONDITION", "EMPTY_BOX", "FLAT", "FOREIGN", "IMAGE", "INVALID", "PATTERN", "TEXT", "UNSEEN",
-    "WARN_ON", "Notes",
+    "CIRCLE", "CLIP", "CONDITION", "EMPTY_BOX", "FLAT", "FOREIGN", "IMAGE", "INVALID", "MARKER", "PATTERN", "TEXT",
+    "UNSEEN", "WARN_ON", "Notes",
 ]  # fmt: skip
 
 _NAMED: Final = 3
@@ -22,9 +22,8 @@ CLIP: Final = "this kind of clip-path is not applied, it is drawn whole; clip by
 MASK: Final = "masks are not applied, it is drawn whole; cut the paths themselves, or clip them"
 FILTER: Final = "filters are not applied, it is drawn as it is without"
 PATTERN: Final = "patterns and hatches are not drawn, only the outline; convert the pattern to paths"
-MARKER: Final = "markers (arrow heads) are not drawn; convert the stroke with its markers to paths"
-WARN_ON: Final = {"mask": MASK, "filter": FILTER, "marker": MARKER,
-                   "marker-start": MARKER, "marker-mid": MARKER, "marker-end": MARKER}  # fmt: skip
+MARKER: Final = "it refers to a marker that is not in this file; none is drawn"
+WARN_ON: Final = {"mask": MASK, "filter": FILTER}
 CIRCLE: Final = "it would show itself without end, so nothing of it is drawn; let it refer to something else"
 EMPTY_BOX: Final = "its viewBox has no width or no height, so it does not show and is not drawn"
 INVALID: Final = "this value is not valid and counts as not given, as browsers have it; correct it"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from math import cos, isfinite, radians, sin, tan
@@ -16,6 +16,7 @@ __all__ = [
     "PX_MM",
     "Measures",
     "Styles",
+    "angle_deg",
     "fit_view_box",
     "inline_style",
     "length_px",
@@ -159,7 +160,7 @@ def _words(text: str) -> list[str]:
 def _function(name: str, words: list[str]) -> Matrix:
     kind = name.lower()
     angles = kind in {"rotate", "skewx", "skewy"}
-    values = [_angle(word) if angles and index == 0 else length_px(word, 0.0) for index, word in enumerate(words)]
+    values = [angle_deg(word) if angles and index == 0 else length_px(word, 0.0) for index, word in enumerate(words)]
     match kind, values:
         case "matrix", [a, b, c, d, e, f]:
             return a, b, c, d, e, f
@@ -190,7 +191,8 @@ def _function(name: str, words: list[str]) -> Matrix:
     raise ValueError(f"{name}({' '.join(words)}) is not a transform")
 
 
-def _angle(word: str) -> float:
+def angle_deg(word: str) -> float:
+    """An angle in degrees. Raises ValueError: it is none."""
     match = re.fullmatch(rf"({_NUMBER})([a-z]*)", word)
     if match is None or match.group(2) not in _TURN:
         raise ValueError(f"{word!r} is not an angle")
@@ -260,7 +262,18 @@ class Styles:
 def inline_style(text: str) -> Mapping[str, str]:
     """What a `style` attribute says, by name."""
     pairs = (part.partition(":") for part in text.split(";"))
-    return {key.strip().lower(): value.strip() for key, colon, value in pairs if colon}
+    return _longhand((key.strip().lower(), value.strip()) for key, colon, value in pairs if colon)
+
+
+def _longhand(said: Iterable[tuple[str, str]]) -> dict[str, str]:
+    """Declarations by name; `marker`, which only CSS has, stands for three."""
+    found: dict[str, str] = {}
+    for name, value in said:
+        if name == "marker":
+            found.update(dict.fromkeys(("marker-start", "marker-mid", "marker-end"), value))
+        else:
+            found[name] = value
+    return found
 
 
 def _match(root: Node, sheets: str) -> dict[Node, dict[str, str]]:
@@ -272,11 +285,11 @@ def _match(root: Node, sheets: str) -> dict[Node, dict[str, str]]:
     for rule in tinycss2.parse_stylesheet(sheets, skip_comments=True, skip_whitespace=True):
         if rule.type != "qualified-rule":
             continue
-        said = {
-            item.lower_name: tinycss2.serialize(item.value).strip() + ("!important" if item.important else "")
+        said = _longhand(
+            (item.lower_name, tinycss2.serialize(item.value).strip() + ("!important" if item.important else ""))
             for item in tinycss2.parse_blocks_contents(rule.content)
             if item.type == "declaration"
-        }
+        )
         try:
             selectors = cssselect2.compile_selector_list(rule.prelude)
         except cssselect2.SelectorError:

@@ -19,23 +19,18 @@ from vfab.sdk.svg_conditions import chosen, suits
 from vfab.sdk.svg_context import Context, RawStroke
 from vfab.sdk.svg_dash import SOLID, Dashes, TooFine, dashed, dashes_of
 from vfab.sdk.svg_document import Document
+from vfab.sdk.svg_marker import MARKED, NO_MARKERS, CornerPen, markers_of
+from vfab.sdk.svg_marker_element import SIZE, MarkerElements
 from vfab.sdk.svg_page import Page, view_box, wrong
 from vfab.sdk.svg_path import IDENTITY, FarOut, Matrix, Pen, times
 from vfab.sdk.svg_shapes import SHAPES, trace
 from vfab.sdk.svg_style import PX_MM, Measures, fit_view_box, length_px, numbers, origin_of, transform_matrix
-from vfab.sdk.svg_use import GROUPS, shown_elements
+from vfab.sdk.svg_use import GROUPS, USE_DEPTH_MAX, Budget
 from vfab.sdk.svg_xml import Node
 
 __all__ = ["Walker"]
 
-_ELEMENTS_MAX: Final = 1_000_000
-_MEASURED_MAX: Final = 32
-"""So often, on the average, an element may be walked: what is clipped or turned by its own box is measured first."""
-_CIRCLES_MAX: Final = 4
-"""The same where something contains itself, and so cannot be counted before."""
-_VISITS_FREE: Final = 50_000
 _POINTS_MAX: Final = 5_000_000
-_USE_DEPTH_MAX: Final = 32
 _TOLD_EVERY: Final = 256
 
 
@@ -81,12 +76,9 @@ class Walker:
         self._asides = 0
         self._open: set[Node] = set()
         self._points = 0
-        self._visits = 0
-        shown, circular = shown_elements(root, self._document.used)
-        if shown > _ELEMENTS_MAX:
-            raise self._endless()
-        likely = _CIRCLES_MAX * self._document.elements if circular else _MEASURED_MAX * shown
-        self._visits_max = _VISITS_FREE + min(likely, _ELEMENTS_MAX)
+        self._budget = Budget(self._document)
+        self.outmost = Context(IDENTITY, (0.0, 0.0))
+        self._markers = MarkerElements(self._document, self._budget, self._open)
 
     def walk(self, page: Page, matrix: Matrix, layers: Mapping[Node, tuple[int, str]]) -> list[RawStroke]:
         """All strokes in the file's order; `matrix` takes the root's user units to millimetres.
@@ -96,7 +88,8 @@ class Walker:
         root = self._document.root
         inner = Measures(page_px=(page.width_mm / PX_MM, page.height_mm / PX_MM)).with_font(self._document.style(root))
         inner = replace(inner, root_px=inner.font_px)
-        context = self._inherit(root, Context(matrix, page.view, measures=inner))
+        self.outmost = Context(matrix, page.view, measures=inner)
+        context = self._inherit(root, self.outmost)
         if context is not None:
             self._open.add(root)
             for child in root:
@@ -122,17 +115,22 @@ class Walker:
         for name, reason in why.WARN_ON.items():
             if style.get(name, "none") not in {"none", "", "0"}:
                 self.note(outer.name(node), reason)
-        inner = self.transformed(node, style, self._styled(node, style, outer))
+        inner = self.transformed(node, style, self.styled(node, style, outer))
         if style.get("clip-path", "none") not in {"none", ""}:
             return self._clip_paths.clipped(self, node, style["clip-path"], inner)
         return inner
 
-    def _styled(self, node: Node, style: Mapping[str, str], outer: Context) -> Context:
+    def styled(self, node: Node, style: Mapping[str, str], outer: Context) -> Context:
+        """What an element with that style takes over from those around it, and what it says itself."""
         inner = outer.styled(style)
-        dashes = dashes_of(
-            style, outer.dashes, inner.measures, lambda *found: self._notes.add_invalid(outer.name(node), *found)
-        )
-        return inner if dashes is outer.dashes else inner._replace(dashes=dashes)
+
+        def invalid(attribute: str, found: str) -> None:
+            self._notes.add_invalid(outer.name(node), attribute, found)
+
+        dashes = dashes_of(style, outer.dashes, inner.measures, invalid)
+        markers = markers_of(style, outer.markers, inner.measures, invalid)
+        same = dashes is outer.dashes and markers is outer.markers
+        return inner if same else inner._replace(dashes=dashes, markers=markers)
 
     def transformed(self, node: Node, style: Mapping[str, str], context: Context) -> Context:
         """The context inside an element's own `transform`."""
@@ -166,7 +164,7 @@ class Walker:
     def bounds(self, node: Node, context: Context) -> Box:
         """The bounding box of an element; zeros when it shows nothing."""
         bare = context._replace(matrix=(PX_MM, 0.0, 0.0, PX_MM, 0.0, 0.0), clips=(), hidden=False, fill="black")
-        with self._aside() as strokes:
+        with self.aside() as strokes:
             self._inside(node, bare)
         xs = [x / PX_MM for stroke in strokes for x, _ in stroke.points]
         ys = [y / PX_MM for stroke in strokes for _, y in stroke.points]
@@ -174,12 +172,12 @@ class Walker:
 
     def outline(self, node: Node, context: Context) -> list[RawStroke]:
         """The strokes of an element that itself is not drawn."""
-        with self._aside() as strokes:
+        with self.aside() as strokes:
             self._visit(node, context)
         return strokes
 
     @contextmanager
-    def _aside(self) -> Iterator[list[RawStroke]]:
+    def aside(self) -> Iterator[list[RawStroke]]:
         """What is walked meanwhile is not drawn and not noted: its strokes are given to the caller."""
         strokes, notes = self._strokes, self._notes
         self._strokes, self._notes = [], why.Notes()
@@ -191,12 +189,10 @@ class Walker:
             self._strokes, self._notes = strokes, notes
 
     def _visit(self, node: Node, outer: Context) -> None:
-        self._visits += 1
+        self._budget.spend()
         check_token()
-        if self._visits % _TOLD_EVERY == 0:
-            self._tell(self._visits, self._document.elements)
-        if self._visits > self._visits_max:
-            raise self._endless()
+        if self._budget.spent % _TOLD_EVERY == 0:
+            self._tell(self._budget.spent, self._document.elements)
         tag = node.tag
         if tag in SHAPES or tag in GROUPS or tag in {"svg", "use"}:
             context = self._inherit(node, outer)
@@ -215,7 +211,7 @@ class Walker:
         if tag == "use":
             self._use(node, context)
         elif tag == "svg":
-            self._viewport(node, context, self._document.style(node))
+            self.viewport(node, context, self._document.style(node))
         else:
             self._children(chosen(node) if tag == "switch" else node, context)
         self._open.discard(node)
@@ -244,14 +240,6 @@ class Walker:
         reason = {"text": why.TEXT, "image": why.IMAGE}.get(node.tag, why.FOREIGN)
         self.note(outer.name(node), reason)
 
-    def _endless(self) -> BadResource:
-        return BadResource(
-            f"{self._document.source or 'the drawing'} repeats itself through <use> into more than {_ELEMENTS_MAX} "
-            "elements, or clips and turns itself by its own boxes as often",
-            context={"file": self._document.source},
-            remedy="Split the drawing, or do not use it.",
-        )
-
     def _use(self, node: Node, context: Context) -> None:
         href, target = node.get("href", "").strip(), self._document.used(node)
         if target is None:
@@ -260,12 +248,12 @@ class Walker:
         if target in self._open:  # an ancestor, or one of a <use> that shows it: not rendered (SVG 2 §5.6)
             self.note(context.name(node), why.CIRCLE)
             return
-        if len(context.uses) >= _USE_DEPTH_MAX:
+        if len(context.uses) >= USE_DEPTH_MAX:
             raise wrong(
-                node, "href", href, f"at most {_USE_DEPTH_MAX} <use> within each other are drawn", self._document.source
+                node, "href", href, f"at most {USE_DEPTH_MAX} <use> within each other are drawn", self._document.source
             )
         style = self._document.style(node)
-        shift: Matrix = (1, 0, 0, 1, self._size(node, style, "x", context), self._size(node, style, "y", context))
+        shift: Matrix = (1, 0, 0, 1, self.size(node, style, "x", context), self.size(node, style, "y", context))
         inner = context._replace(matrix=times(context.matrix, shift), uses=(*context.uses, node))
         if target.tag not in {"symbol", "svg"}:
             self._visit(target, inner)
@@ -275,39 +263,48 @@ class Walker:
             own = self._document.style(target)
             sizes = {name: style[name] for name in ("width", "height") if style.get(name, "auto") != "auto"}
             self._open.add(target)
-            self._viewport(target, shown, {**own, **sizes})
+            self.viewport(target, shown, {**own, **sizes})
             self._open.discard(target)
 
-    def _viewport(self, node: Node, context: Context, style: Mapping[str, str]) -> None:
-        """A nested <svg>, or a <symbol> that a <use> shows."""
+    def viewport(self, node: Node, context: Context, style: Mapping[str, str]) -> None:
+        """A nested <svg>, a <symbol> that a <use> shows, or a <marker>."""
         full = {"width": "100%", "height": "100%"}
         merged = {**full, **{key: value for key, value in style.items() if value != "auto"}}
-        x, y, width, height = (self._size(node, merged, name, context) for name in ("x", "y", "width", "height"))
+        x, y, width, height = (self.size(node, merged, name, context) for name in ("x", "y", "width", "height"))
         if width <= 0 or height <= 0:
             return
         matrix = times(context.matrix, (1, 0, 0, 1, x, y))
-        view = (width, height)
         if style.get("overflow", "hidden") not in {"visible", "auto"}:
             context = context._replace(clips=(*context.clips, self._frame(matrix, width, height)))
+        fitted = self.fitted(node, context, width, height)
+        if fitted is not None:
+            inner, view = fitted
+            self._children(node, context._replace(matrix=times(matrix, inner), view=view))
+
+    def fitted(
+        self, node: Node, context: Context, width: float, height: float
+    ) -> tuple[Matrix, tuple[float, float]] | None:
+        """The transform of a viewport's content into it, and the content's own size; None when nothing of it shows."""
+        text = node.get("viewBox", "")
         try:
             box = view_box(node, self._document.source)
         except BadResource:
-            if _no_size(node.get("viewBox", "")):
+            if _no_size(text):
                 self.note(context.name(node), why.EMPTY_BOX)
-                return
-            self._notes.add_invalid(context.name(node), "viewBox", node.get("viewBox", ""))
+                return None
+            self._notes.add_invalid(context.name(node), "viewBox", text)
             box = None
-        if box is not None:
-            matrix = times(matrix, fit_view_box(box, width, height, node.get("preserveAspectRatio", "")))
-            view = (box[2], box[3])
-        self._children(node, context._replace(matrix=matrix, view=view))
+        if box is None:
+            return IDENTITY, (width, height)
+        return fit_view_box(box, width, height, node.get("preserveAspectRatio", "")), (box[2], box[3])
 
     def _frame(self, matrix: Matrix, width: float, height: float) -> Region:
         pen = Pen(matrix, self._tolerance_mm)
         pen.polyline([(0.0, 0.0), (width, 0.0), (width, height), (0.0, height)], closed=True)
         return region_of([(pen.finish(), False)])
 
-    def _size(self, node: Node, style: Mapping[str, str], name: str, context: Context) -> float:
+    def size(self, node: Node, style: Mapping[str, str], name: str, context: Context) -> float:
+        """A length in user units; 0 without one."""
         text = style.get(name, "")
         if not text or text == "auto":
             return 0.0
@@ -322,22 +319,24 @@ class Walker:
             self._notes.add_invalid(context.name(node), name, text)
             if name in {"rx", "ry"}:
                 return -1.0  # counts as not given
-            return whole if name in {"width", "height"} and node.tag in {"svg", "symbol"} else 0.0
+            whole = {"svg": whole, "symbol": whole, "marker": SIZE}.get(node.tag, 0.0)
+            return whole if name in {"width", "height"} else 0.0
 
     def _shape(self, node: Node, context: Context) -> None:
         name = context.name(node)
-        if self._drop_hidden:
-            if context.hidden:
-                return
-            if context.fill == "none" and context.stroke == "none":
-                self.note(name, why.UNSEEN)
-                return
+        markers = context.markers if node.tag in MARKED and not self._asides else NO_MARKERS
+        unseen = self._drop_hidden and context.fill == context.stroke == "none"
+        if self._drop_hidden and context.hidden:
+            return
+        if unseen and not markers:
+            self.note(name, why.UNSEEN)
+            return
         dashes = SOLID if self._asides or not self._dashes or context.stroke == "none" else context.dashes
-        pen = Pen(context.matrix, self._flattened_to_mm(context, dashes))
+        pen = (CornerPen if markers else Pen)(context.matrix, self._flattened_to_mm(context, dashes))
         style = self._document.style(node)
         try:
             try:
-                fault = trace(node, style, lambda key: self._size(node, style, key, context), pen)
+                fault = trace(node, style, lambda key: self.size(node, style, key, context), pen)
             except FarOut:
                 raise
             except ValueError as err:
@@ -350,10 +349,16 @@ class Walker:
             self.note(name, f"it is drawn only up to an error: {fault}")
         if dashes.lengths:
             strokes = self._dashed(node, context, strokes)
-        for region in context.clips:
-            strokes = [part for points in strokes for part in region.cut(points)]
         if self._document.referred(context.fill, "pattern", "hatch") is not None:
             self.note(name, why.PATTERN)
+        if not unseen:
+            self._draw(strokes, name, context)
+        if isinstance(pen, CornerPen) and strokes:
+            self._markers.mark(self, node, pen.corners(), context)
+
+    def _draw(self, strokes: list[list[Point]], name: str, context: Context) -> None:
+        for region in context.clips:
+            strokes = [part for points in strokes for part in region.cut(points)]
         self._points += sum(map(len, strokes))
         if self._points > _POINTS_MAX:
             raise self._too_many(name, "Raise the curve tolerance, or split the drawing.")
