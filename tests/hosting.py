@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import sys
 import textwrap
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -106,14 +107,16 @@ async def rig(
     policy: RestartPolicy = QUICK,
     confined: bool = False,
     policy_of_confinement: ConfinementPolicy | None = None,
+    interpreter: str = sys.executable,
     **options: Any,
 ) -> AsyncIterator[Rig]:
     """A supervisor that is closed in the end; nothing may be left of it.
 
-    Its drivers may write in `folder`, unless they are `confined` to what everybody's are.
+    Its drivers may write in `folder`, unless they are `confined` to what everybody's are. The zygote is run by
+    `interpreter`.
     """
     confinement = policy_of_confinement or (ConfinementPolicy() if confined else whose_files(folder))
-    spawner, told = ZygoteSpawner(policy=confinement), Told()
+    spawner, told = ZygoteSpawner(interpreter, policy=confinement), Told()
     supervisor = Supervisor(spawner, on_event=told.take, policy=policy, **options)
     made = Rig(folder, supervisor, spawner, told)
     try:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
+import shlex
 import struct
+import sys
 import traceback
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -36,6 +39,17 @@ def in_child(work: Callable[[], Any]) -> Any:
     os.waitpid(pid, 0)
     assert "got" in said, said.get("failed", "it said nothing")
     return said["got"]
+
+
+def python_without(folder: Path, *names: str) -> str:
+    """A program in `folder` that runs as this Python does, without those system calls, as does all that it starts."""
+    made = folder / "python-without"
+    here, python = str(Path(__file__).parent), sys.executable
+    code = f"import os, sys; sys.path.insert(0, {here!r}); from lesser import take_away; take_away(*{names!r}); "
+    code += f"os.execv({python!r}, [{python!r}, *sys.argv[1:]])"
+    made.write_text(f'#!/bin/sh\nexec {shlex.quote(python)} -c {shlex.quote(code)} "$@"\n')
+    made.chmod(0o755)
+    return str(made)
 
 
 def take_away(*names: str, number: int = ENOSYS) -> None:

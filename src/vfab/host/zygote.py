@@ -155,13 +155,13 @@ class Zygote:
         """Confine this process, say how far that got, and be the host; or refuse to. Returns its exit status."""
         if spec.confinement.mode == "on":
             close_all_but({0, 1, 2, control.fileno(), links.fileno()})
-        reached = confine(spec, birth, cell)
+        reached, node = confine(spec, birth, cell)
         links.sendall(confinement_report(reached))
         refused = refusal(spec, reached)
         if refused is not None:
             control.sendall(handshake_line(Handshake(pid=os.getpid(), error=error_fields(refused))))
             return 3
-        return run_host(spec, control, links)
+        return run_host(spec, control, links, node)
 
     def _reap(self) -> None:
         while self._hosts:

@@ -15,7 +15,7 @@ import msgspec
 import vfab
 from vfab.kernel.config_file import ConfigFile
 from vfab.kernel.places import SYSTEM_PLUGINS, home_of
-from vfab.model.confinement import Confinement, ConfinementPlan, Level, Trust
+from vfab.model.confinement import Confinement, ConfinementPlan, Level, Programs, Trust
 from vfab.model.devices import DeviceInfo
 from vfab.model.errors import ConfigurationError
 from vfab.model.manifest import Manifest
@@ -47,6 +47,13 @@ CONFINEMENT_SCHEMA: Mapping[str, Any] = {
             "type": "boolean",
             "default": True,
             "description": "try to give each driver namespaces of its own",
+        },
+        "programs": {
+            "type": "string",
+            "enum": ["auto", "self", "bwrap"],
+            "default": "auto",
+            "description": "how Node is held that runs a driver in JavaScript: self: by what its host does to itself; "
+            "bwrap: started within bwrap; auto: within bwrap where there is no Landlock",
         },
         "minimum": {
             "type": "object",
@@ -102,6 +109,7 @@ class ConfinementPolicy(msgspec.Struct, frozen=True, kw_only=True):
 
     mode: str = "on"
     namespaces: bool = True
+    programs: Programs = "auto"
     minimum: dict[str, str] = {}
     files: tuple[str, ...] = ()
     environment: tuple[str, ...] = ()
@@ -109,7 +117,7 @@ class ConfinementPolicy(msgspec.Struct, frozen=True, kw_only=True):
 
     @classmethod
     def of(cls, env: Mapping[str, str], file: ConfigFile | None = None) -> ConfinementPolicy:
-        """What `file` says, and beside it `VFAB_CONFINEMENT` (on, off), `VFAB_CONFINEMENT_FILES`, `…_ENVIRONMENT`.
+        """What `file` says, and beside it `VFAB_CONFINEMENT` (on, off), `…_PROGRAMS`, `…_FILES`, `…_ENVIRONMENT`.
 
         Raises ConfigurationError: the file cannot be read, or a value is none; file and line are told.
         """
@@ -119,6 +127,7 @@ class ConfinementPolicy(msgspec.Struct, frozen=True, kw_only=True):
             assert file is not None
             raise file.error(fault.field, fault.found, fault.expected)
         section["mode"] = env.get("VFAB_CONFINEMENT") or section.get("mode", "on")
+        section["programs"] = env.get("VFAB_CONFINEMENT_PROGRAMS") or section.get("programs", "auto")
         for name in ("files", "environment"):
             more = [text for text in env.get(f"VFAB_CONFINEMENT_{name.upper()}", "").split(";") if text]
             section[name] = [*section.get(name, ()), *more]
@@ -126,7 +135,8 @@ class ConfinementPolicy(msgspec.Struct, frozen=True, kw_only=True):
             raise ConfigurationError(
                 f"the environment's VFAB_CONFINEMENT…: found {fault.found}; {fault.expected}",
                 context={"field": fault.field, "found": fault.found, "expected": fault.expected},
-                remedy="VFAB_CONFINEMENT is on or off; VFAB_CONFINEMENT_FILES is like read:/opt/a;write:/srv/b.",
+                remedy="VFAB_CONFINEMENT is on or off, VFAB_CONFINEMENT_PROGRAMS is auto, self or bwrap; "
+                "VFAB_CONFINEMENT_FILES is like read:/opt/a;write:/srv/b.",
             )
         roots = (SYSTEM_PLUGINS, str(home_of(env) / "plugins"))
         return msgspec.structs.replace(msgspec.convert(section, cls), installed=roots)
@@ -151,7 +161,13 @@ class ConfinementPolicy(msgspec.Struct, frozen=True, kw_only=True):
         trust = self.trust(folder)
         if self.mode == "off":
             return ConfinementPlan(mode="off", trust=trust)
-        return ConfinementPlan(minimum=self.lowest(trust), trust=trust, namespaces=self.namespaces, files=self.files)
+        return ConfinementPlan(
+            minimum=self.lowest(trust),
+            trust=trust,
+            namespaces=self.namespaces,
+            programs=self.programs,
+            files=self.files,
+        )
 
 
 def probe(

@@ -11,9 +11,10 @@ from typing import Any, Literal
 
 import msgspec
 
-__all__ = ["Confinement", "ConfinementPlan", "Level", "Trust"]
+__all__ = ["Confinement", "ConfinementPlan", "Level", "Programs", "Trust"]
 
 Trust = Literal["built-in", "installed", "local"]
+Programs = Literal["auto", "self", "bwrap"]
 
 
 class Level(Enum):
@@ -26,7 +27,7 @@ class Level(Enum):
     """Resource limits, a clean environment, no inherited descriptors, no privileges to be gained."""
 
     FILTERED = "filtered"
-    """System calls are filtered (seccomp) and files are those that the driver was given (Landlock)."""
+    """System calls are filtered (seccomp) and files are those that the driver was given (Landlock, or bwrap's tree)."""
 
     CONFINED = "confined"
     """No capabilities, namespaces of its own (user, PID, mount, IPC, UTS, and network unless it may use the host's),
@@ -54,6 +55,8 @@ class ConfinementPlan(msgspec.Struct, frozen=True, kw_only=True):
         minimum: the host refuses to load the plugin below this level.
         trust: where the plugin comes from.
         namespaces: whether namespaces are tried.
+        programs: how the program is held that a driver is for its host, as Node is for one in JavaScript: by what it
+            inherits ("self"), within bwrap ("bwrap"), or within bwrap where there is no Landlock ("auto").
         files: `read:PATH` and `write:PATH` that every driver gets on this machine.
     """
 
@@ -61,6 +64,7 @@ class ConfinementPlan(msgspec.Struct, frozen=True, kw_only=True):
     minimum: Level = Level.NONE
     trust: Trust = "local"
     namespaces: bool = True
+    programs: Programs = "auto"
     files: tuple[str, ...] = ()
 
 
@@ -69,6 +73,7 @@ class Confinement(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         level: the highest level all of which was verified.
+        program: "bwrap": the driver is a program that was started within it, and all of this is said of that program.
         landlock_abi: the version of Landlock that holds its files; 0: none does.
         seccomp: whether its system calls are filtered.
         namespaces: those of its own: "ipc", "mnt", "net", "pid", "user", "uts".
@@ -81,6 +86,7 @@ class Confinement(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     level: Level = Level.NONE
+    program: str = ""
     landlock_abi: int = 0
     seccomp: bool = False
     namespaces: tuple[str, ...] = ()
@@ -97,7 +103,11 @@ class Confinement(msgspec.Struct, frozen=True, kw_only=True):
         return plain
 
     def __str__(self) -> str:
-        parts = [f"Landlock {self.landlock_abi}" if self.landlock_abi else "", "seccomp" if self.seccomp else ""]
+        parts = [
+            self.program,
+            f"Landlock {self.landlock_abi}" if self.landlock_abi else "",
+            "seccomp" if self.seccomp else "",
+        ]
         parts += [f"namespaces {' '.join(self.namespaces)}" if self.namespaces else ""]
         parts += ["read-only view" if self.read_only else "", "cgroup" if self.cgroup else ""]
         parts += ["network: host" if self.network == "host" else "", "subprocess" if self.subprocess else ""]

@@ -371,8 +371,9 @@ def state(device: DeviceArgument, as_json: JsonFlag = False, no_node: NoNodeFlag
     for line in known.get("story", ()):
         say(f"  {line}")
     if kept and kept.get("confinement"):
-        lacks = kept["confinement"]["missing"]
-        say(f"  confined: {kept['confinement']['level']}", *(f"    lacks {what}" for what in lacks))
+        lacks, program = kept["confinement"]["missing"], kept["confinement"].get("program")
+        within = f", in {program}" if program else ""
+        say(f"  confined: {kept['confinement']['level']}{within}", *(f"    lacks {what}" for what in lacks))
     if kept and kept["problem"]:
         say(f"  problem: {kept['problem']['message']}", f"  what to do:  {kept['problem']['remedy']}")
 

@@ -115,7 +115,8 @@ def info(name: DriverArgument, as_json: JsonFlag = False) -> None:
         width = max(map(len, manifest.commands))
         say(*(f"  {name.ljust(width)}  {command.help}" for name, command in manifest.commands.items()))
     _say_settings(manifest.config_schema)
-    say(f"confined: {confined['level']} here; {confined['trust']} plugins need {confined['minimum']}")
+    within = f", in {confined['program']}" if confined["program"] else ""
+    say(f"confined: {confined['level']} here{within}; {confined['trust']} plugins need {confined['minimum']}")
     for text in (*confined["may"], *(f"lacks {what}" for what in confined["missing"])):
         say(f"  {text}")
     if manifest.simulator:

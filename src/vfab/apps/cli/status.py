@@ -67,6 +67,12 @@ def _without_node() -> dict[str, Any]:
     }
 
 
+def _level(confinement: dict[str, Any]) -> str:
+    """How far a driver is confined, in a word, and by what if not by its host."""
+    level, program = confinement.get("level", "-"), confinement.get("program", "")
+    return f"{level}, in {program}" if program else str(level)
+
+
 def _say_devices(devices: list[dict[str, Any]], *, running: bool) -> None:
     if not devices:
         say("no device is kept" if running else "no device is wanted")
@@ -74,7 +80,7 @@ def _say_devices(devices: list[dict[str, Any]], *, running: bool) -> None:
     if not running:
         print_table(("DEVICE", "DRIVER", "WANTED"), [(d["device"], d["driver"], d["wanted"]) for d in devices])
         return
-    levels = {d["device"]: (d.get("confinement") or {}).get("level", "-") for d in devices}
+    levels = {d["device"]: _level(d.get("confinement") or {}) for d in devices}
     rows = [
         (d["device"], d["driver"], d["wanted"], d["state"], str(d["pid"] or "-"), levels[d["device"]]) for d in devices
     ]

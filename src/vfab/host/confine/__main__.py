@@ -44,7 +44,7 @@ def _answer(spec: HostSpec, birth: Birth, cell: Cell) -> NoReturn:
     """In the forked child."""
     status = 1
     try:
-        sys.stdout.buffer.write(msgspec.json.encode(confine(spec, birth, cell.entered())) + b"\n")
+        sys.stdout.buffer.write(msgspec.json.encode(confine(spec, birth, cell.entered()).reached) + b"\n")
         sys.stdout.buffer.flush()
         status = 0
     except BaseException:  # whoever asked shows the last line

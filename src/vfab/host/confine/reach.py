@@ -13,7 +13,7 @@ from typing import NamedTuple
 import vfab
 from vfab.protocols.zygotewire import HostSpec
 
-__all__ = ["Reach", "interpreter", "reach_of", "starts_programs", "uses_network"]
+__all__ = ["Reach", "interpreter", "reach_of", "reach_of_node", "starts_programs", "uses_network"]
 
 _SYSTEM = (
     "/usr",
@@ -57,6 +57,22 @@ _SYSTEM = (
     "/sys/devices/system/cpu",
     "/sys/devices/system/node",
 )
+_LIBRARIES = (
+    "/lib",
+    "/lib32",
+    "/lib64",
+    "/usr/lib",
+    "/usr/lib32",
+    "/usr/lib64",
+    "/usr/local/lib",
+    "/usr/share/ca-certificates",
+    "/usr/share/icu",
+    "/usr/share/nodejs",
+    "/usr/share/node_modules",
+    "/usr/share/zoneinfo",
+)
+"""Of `/usr` and beside it, what a program needs that starts no others."""
+
 _NETWORK = ("/etc/hosts", "/etc/nsswitch.conf", "/etc/resolv.conf", "/etc/ssl", "/proc/net", "/proc/sys/net")
 _WRITABLE = ("/dev/null", "/dev/zero", "/dev/full")
 _LINKS = ("/sys/bus/", "/sys/class/")
@@ -98,6 +114,31 @@ def reach_of(spec: HostSpec) -> Reach:
     for kind, path in _asked_for(spec):
         (read if kind == "read" else devices).extend(_behind_links([path]))
     return Reach(tuple(read), tuple(write), tuple(devices))
+
+
+def reach_of_node(spec: HostSpec, node: str, bridge: str) -> Reach:
+    """What Node may reach that runs the driver of `spec` and nothing of Python: the program `node`, vfab's `bridge`.
+
+    A `/proc` and a few nodes in `/dev` are its own anyway.
+    """
+    permissions = spec.manifest.permissions
+    system = [path for path in _SYSTEM if not path.startswith(("/proc/", "/dev/"))]
+    if not permissions.subprocess:
+        system = [*_LIBRARIES, *(path for path in system if path.startswith(("/etc/", "/sys/", "/nix/")))]
+    read = [*system, *(_NETWORK if uses_network(spec) else ()), _folder_of(node), bridge]
+    read += [spec.folder, os.path.dirname(spec.manifest.runtime.source)]  # noqa: PTH120
+    devices = list(_behind_links([spec.device.address] if spec.device.address.startswith("/") else []))
+    for kind, path in _asked_for(spec):
+        (read if kind == "read" else devices).extend(_behind_links([path]))
+    return Reach(tuple(read), (spec.state_dir,) if spec.state_dir else (), tuple(devices))
+
+
+def _folder_of(program: str) -> str:
+    """The folder of its own that `program` came with; the file itself where it lies among others of all kinds."""
+    folder = os.path.dirname(program)  # noqa: PTH120
+    whole = os.path.dirname(folder) if folder.endswith("/bin") else folder  # noqa: PTH120
+    wide = {"/", "/usr", "/usr/local", "/usr/sbin", "/sbin", "/opt", os.path.expanduser("~")}  # noqa: PTH111
+    return program if whole in wide else whole
 
 
 def _package_of(spec: HostSpec) -> list[str]:
@@ -174,7 +215,7 @@ def _outermost(paths: Iterable[str]) -> Iterator[str]:
 
 def _node() -> list[str]:
     """Where Node lies, which may be a folder of the user's own."""
-    from vfab.dialects.js_process import find_node
+    from vfab.dialects.js_start import find_node
 
     found = find_node()
     return [os.path.dirname(os.path.dirname(os.path.realpath(found)))] if found else []  # noqa: PTH120

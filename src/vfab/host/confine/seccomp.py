@@ -106,10 +106,14 @@ def _but(index: int, values: tuple[int, ...]) -> list[tuple[int, int, int, int]]
 
 
 @cache
-def program(machine: Machine, pid: int, *, network: bool, subprocess: bool, modes: bool) -> bytes:
+def program(
+    machine: Machine, pid: int, *, network: bool, subprocess: bool, modes: bool, becoming: bool = False
+) -> bytes:
     """The filter for process `pid`; made once for all that are alike, as number 1 of a namespace is.
 
     Args:
+        becoming: it has yet to become the program that it is for, by execve, and may do so again; it starts none beside
+            itself for that.
         modes: it may change modes and times of files by their names, and empty those that it may only read: what
             is not its own is read-only anyway.
         network: it may make sockets of its own.
@@ -121,7 +125,7 @@ def program(machine: Machine, pid: int, *, network: bool, subprocess: bool, mode
     if not modes:
         _truncation(made)
     made.on("clone3", _refuse(errno.ENOSYS))  # its flags lie in memory: the C library takes clone then
-    _processes(made, pid, subprocess=subprocess)
+    _processes(made, pid, subprocess=subprocess, becoming=becoming)
     _sockets(made, network=network)
     made.on("personality", *_only(0, (_READ_PERSONALITY,)))
     made.on("ioctl", *_but(1, (_TIOCSTI, _TIOCLINUX, _TIOCSCTTY)))
@@ -139,7 +143,7 @@ def _truncation(made: _Assembler) -> None:
         made.on(name, _argument(flags), (_AND, 0, 0, os.O_ACCMODE | os.O_TRUNC), *tests, _OK)
 
 
-def _processes(made: _Assembler, pid: int, *, subprocess: bool) -> None:
+def _processes(made: _Assembler, pid: int, *, subprocess: bool, becoming: bool) -> None:
     own = (_argument(0), (_JSET, 0, 1, _CLONE_NEW), _refuse())
     if subprocess:
         made.on("clone", *own, _OK)
@@ -147,7 +151,7 @@ def _processes(made: _Assembler, pid: int, *, subprocess: bool) -> None:
     else:
         made.on("clone", *own, (_JSET, 1, 0, _CLONE_THREAD), _refuse(), _OK)
         for name in _OF_PROGRAMS:
-            made.on(name, _refuse())
+            made.on(name, _OK if becoming and name == "execve" else _refuse())
         made.on("kill", *_suicide(pid), *_only(0, (pid, 0, -pid) if pid > 1 else (pid, 0)))  # -1 is everybody
         made.on("tgkill", *_only(0, (pid,)))
     for name in _ON_ITSELF_ONLY:

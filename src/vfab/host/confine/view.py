@@ -16,7 +16,7 @@ from collections.abc import Iterable
 
 from vfab.host.confine.syscalls import call
 
-__all__ = ["make_read_only", "own_proc"]
+__all__ = ["make_proc_read_only", "make_read_only", "own_proc"]
 
 _AT_FDCWD, _AT_EMPTY_PATH, _AT_RECURSIVE = -100, 0x1000, 0x8000
 _OPEN_TREE_CLONE, _CLOEXEC = 1, os.O_CLOEXEC
@@ -52,6 +52,11 @@ def make_read_only(writable: Iterable[str]) -> None:
         for path, tree in kept:
             _set(tree, b"", _AT_EMPTY_PATH | _AT_RECURSIVE, _NOSUID)  # nodes in a folder that was granted are meant
             call("move_mount", tree, b"", _AT_FDCWD, os.fsencode(path), _FROM_EMPTY_PATH | _TO_SYMLINKS)
+
+
+def make_proc_read_only() -> None:
+    """The same for `/proc`, where it was left out. Raises OSError."""
+    _set(_AT_FDCWD, b"/proc", _AT_RECURSIVE, _RDONLY | _NOSUID)
 
 
 def _set(at: int, path: bytes, flags: int, attributes: int) -> None:
