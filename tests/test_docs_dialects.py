@@ -98,7 +98,10 @@ def test_the_ticker_ticks_with_and_without_a_manifest_of_its_own(drivers: Driver
     run(drivers, name, work)
 
 
-def test_the_program_with_the_documents_manager_runs(drivers: DriverRegistry) -> None:
+def test_the_program_with_the_documents_manager_runs(
+    drivers: DriverRegistry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("VFAB_HOME", str(tmp_path / "home"))
     (text,) = RUN.findall(PAGE)
     exec(text, {"place": drivers.places.folders[0].folder})
 

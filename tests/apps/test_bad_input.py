@@ -14,6 +14,8 @@ from pathlib import Path
 import pytest
 
 from apps.programs import SMALL, Vfab, pen_is_up, plugin, processes_of
+from vfab.apps.cli.output import print_error
+from vfab.model.errors import HostDied
 from vfab.sdk.testing import soon
 
 EMPTY = '<svg xmlns="http://www.w3.org/2000/svg" width="60mm" height="40mm" viewBox="0 0 60 40"/>'
@@ -169,3 +171,13 @@ def test_a_camera_is_no_plotter(vfab: Vfab, tmp_path: Path) -> None:
     done = vfab("plot", vfab.file(SMALL), "--device", simulator.address, "--driver", "eye", "--json")
     assert done.code == 13
     assert "no plotter" in done.error["message"]
+
+
+def test_what_a_driver_said_last_is_told_also_when_python_left_a_dump(capsys: pytest.CaptureFixture[str]) -> None:
+    frames = ['  File "d.py", line 7 in go', '  File "main.py", line 300 in run']
+    dump = ["Fatal Python error: Aborted", "", "Current thread 0x1 (most recent call first):", *frames]
+    dump += ["", "Extension modules: msgspec._core (total: 1)"]
+    print_error(HostDied("it ended", context={"last_lines": ["before", *dump]}), as_json=False)
+    print_error(HostDied("it ended", context={"last_lines": ["before", "after"]}), as_json=False)
+    told = [line for line in capsys.readouterr().err.splitlines() if "it said" in line]
+    assert told == ['  it said: Fatal Python error: Aborted File "d.py", line 7 in go', "  it said: after"]

@@ -233,6 +233,63 @@ def test_a_driver_that_finds_its_devices_itself_is_asked_and_commanded_as_in_see
         assert other.connect_device("drv_finder", "can0").ok
 
 
+def test_a_scan_tells_of_its_own_driver_and_of_no_other_plugins_trouble(
+    home: Home, manager: DeviceDriverManager
+) -> None:
+    folder = home.folder / "home" / "plugins"
+    (folder / "drv_broken.py").write_text(
+        LAMP.replace("return [Device", "raise OSError('no bus')\n        return [Device")
+    )
+    (folder / "drv_lamp.py").write_text(LAMP)
+    scan = manager.scan_devices("drv_lamp")
+    assert (scan["count"], scan["problems"]) == (2, [])
+    assert manager.scan_devices("drv_broken")["status"] == "error"
+
+
+def test_a_driver_that_opens_its_device_itself_is_connected_by_its_name(
+    home: Home, manager: DeviceDriverManager
+) -> None:
+    folder = home.folder / "home" / "plugins"
+    (folder / "kettle.py").write_text(KETTLE)
+    assert "kettle opens its own, called 'kettle'" in manager.scan_devices("kettle")["message"]
+    assert manager.connect_device("kettle", "kettle").ok
+    assert manager.execute_command("kettle", "heat", {"to": 80})["result"] == [None, 80]
+    manager.close_device("kettle", "kettle").check()
+    assert manager.connect_device("kettle", "COM3")["device_id"] == "kettle:COM3"
+    assert manager.execute_command("kettle", "heat", {"to": 60}, device_id="COM3")["result"] == ["COM3", 60]
+    assert manager.connect_device("echo", "COM3")["error"]["code"] == "device_not_found"
+
+
+def test_a_command_may_be_written_as_the_command_line_has_it(home: Home, manager: DeviceDriverManager) -> None:
+    folder = home.folder / "home" / "plugins"
+    (folder / "drv_lamp.py").write_text(LAMP.replace('"start":', '"set_power": "Set it", "start":'))
+    assert manager.connect_device("drv_lamp", "lamp1").ok
+    assert manager.execute_command("drv_lamp", "set_power")["result"] == "lamp1 1 set_power None"
+    assert manager.execute_command("drv_lamp", "set-power")["result"] == "lamp1 1 set_power None"
+
+
+KETTLE = """
+class KettleManager:
+    def __init__(self, port=None):
+        self.port = port
+    def connect(self):
+        return True
+    def disconnect(self):
+        pass
+    def is_connected(self):
+        return True
+    def test_connection(self):
+        return {"success": True, "message": "boils"}
+    def heat(self, to: int):
+        return [self.port, to]
+
+def is_kettle_available():
+    return True
+
+def create_kettle_manager(**kwargs):
+    return KettleManager(**kwargs)
+"""
+
 LAMP = """
 from sat_toolkit.core.base_plugin import BaseDeviceDriver
 from sat_toolkit.models.Device_Model import Device

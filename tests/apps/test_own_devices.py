@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import textwrap
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from apps.nodes import node_of
 from apps.programs import Vfab
+from vfab.apps.own_devices import named_device
+from vfab.kernel.places import Places
+from vfab.kernel.registry import DriverRegistry
+from vfab.model.errors import DeviceNotFound
 from vfab.sdk.testing import soon
 
 TICKER = """
@@ -89,6 +94,12 @@ METER = """
         def abort(self): pass
         def get_status(self): return {}
 """
+
+
+@pytest.fixture
+def drivers(tmp_path: Path) -> DriverRegistry:
+    (tmp_path / "meter.py").write_text(textwrap.dedent(METER))
+    return DriverRegistry(Places.only(tmp_path))
 
 
 def placed(vfab: Vfab, **files: str) -> None:
@@ -178,6 +189,32 @@ def test_files_below_plugins_import_each_other_also_in_a_confined_process(vfab: 
     done = vfab("driver", "run", "drv_sums", "double", "--value", "4", "--json")
     assert done.code == 0, done.err
     assert done.json["result"] == "8 kg"
+
+
+def test_what_is_called_by_an_address_after_the_drivers_name_is_the_device_at_it(drivers: DriverRegistry) -> None:
+    named = lambda text: named_device(text, drivers.drivers)  # noqa: E731
+    seen = [
+        named(text)
+        for text in ("meter", "meter:BENCH 3", "meter:GPIB0::9::INSTR", "meter:TCPIP0::h.local::5025::SOCKET")
+    ]
+    assert [(d and d.id, d and d.address) for d in seen] == [
+        ("meter", ""),
+        ("meter:BENCH 3", "BENCH 3"),
+        ("visa:GPIB0::9::INSTR", "GPIB0::9::INSTR"),
+        ("tcp:h.local:5025", "tcp://h.local:5025"),
+    ]
+    assert all(d is not None and d.drivers == ("meter",) and d.attributes["identified"] == "meter" for d in seen)
+    with pytest.raises(DeviceNotFound, match="nothing is at /dev/not-here"):
+        named("meter:/dev/not-here")
+
+
+def test_an_instrument_that_nothing_finds_is_measured_once_its_resource_is_set(vfab: Vfab) -> None:
+    placed(vfab, meter=METER)
+    refused = vfab("measure", "mean", "--json").error
+    assert "GPIB0::24::INSTR" in refused["remedy"]
+    assert "vfab sim run" not in refused["remedy"], "there is none to be run"
+    vfab.env["VFAB_METER_RESOURCE_NAME"] = "BENCH::5"
+    assert vfab("measure", "mean", "--json").json["result"]["at"] == "BENCH::5"
 
 
 @pytest.mark.slow

@@ -85,6 +85,23 @@ def test_methods_options_and_the_version_are_read_from_the_text() -> None:
     assert (manifest.permissions.network, manifest.permissions.subprocess) == ("none", False)
 
 
+def test_methods_that_are_written_as_fields_are_commands(tmp_path: Path) -> None:
+    body = """
+        class D extends BaseDriver {
+          levels = new Array(8).fill(-80);
+          limit = (3 + 4);
+          mute = async (channel = 0, { hard } = {}) => { this.levels[channel] = -80; };
+          louder = by => this.levels.map((level) => level + by);
+          quieter = function (by) { return by; };
+          _own = () => 1;
+        }
+        module.exports = D;"""
+    file = script(tmp_path, body)
+    (manifest,) = recognise(str(file), file.read_text())
+    told = {name: list(command.parameters) for name, command in manifest.commands.items()}
+    assert told == {"mute": ["channel"], "louder": ["by"], "quieter": ["by"]}
+
+
 @pytest.mark.parametrize(
     "mappings",
     [
@@ -208,6 +225,43 @@ def test_the_driver_of_the_document_switches_a_relay_over_a_link_of_the_broker(t
                 await kernel.until(lambda: not peer.connected.is_set())
                 await device.connect()
                 assert await device.operate("set_outlet", outlet=1) is True
+
+    asyncio.run(work())
+
+
+@needs_node
+def test_a_connect_of_the_authors_own_is_believed_until_the_driver_says_otherwise(tmp_path: Path) -> None:
+    silent = script(
+        tmp_path,
+        """class D extends BaseDriver {
+          async connect() { this.timer = setInterval(() => {}, 1000); return this.config.name === this.name; }
+          async disconnect() { clearInterval(this.timer); }
+        }
+        module.exports = D;""",
+        "silent",
+    )
+    told = script(
+        tmp_path,
+        """class D extends BaseDriver {
+          async connect() { this.connected = true; }
+          async lose() { this.connected = false; }
+        }
+        module.exports = D;""",
+        "told",
+    )
+
+    async def work() -> None:
+        async with rig(tmp_path) as kernel:
+            one = put(kernel, silent)
+            await one.connect()
+            assert await one.call("is_connected") is True
+            await one.disconnect()
+            assert await one.call("is_connected") is False
+            other = put(kernel, told)
+            await other.connect()
+            assert await other.call("is_connected") is True
+            await other.operate("lose")
+            assert await other.call("is_connected") is False
 
     asyncio.run(work())
 

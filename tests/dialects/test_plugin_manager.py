@@ -26,6 +26,7 @@ SAMPLES = Path(__file__).parent / "samples"
 @pytest.fixture
 def manager(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[PluginManager]:
     monkeypatch.setenv("VFAB_CONFINEMENT_FILES", f"write:{tmp_path}")  # the samples leave marks beside themselves
+    monkeypatch.setenv("VFAB_HOME", str(tmp_path / "home"))
     place = Path(shutil.copytree(SAMPLES, tmp_path / "place"))
     with PluginManager([place, place / "instruments"]) as made:
         yield made
@@ -146,6 +147,45 @@ def test_who_asks_for_what_is_not_there_gets_the_documents_exceptions(manager: P
         manager.get_driver("smu_2400", "x", {"compliance_a": 5})
     with pytest.raises(TypeError, match="get_driver"):
         RemoteInstrument("x")
+
+
+def test_a_driver_has_a_folder_for_temporary_files_and_one_that_lasts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("VFAB_HOME", str(tmp_path / "home"))
+    (tmp_path / "place").mkdir()
+    (tmp_path / "place" / "noter.py").write_text(NOTER)
+    for connects in (1, 2):
+        with PluginManager([tmp_path / "place"]) as manager:
+            manager.load_plugins()
+            assert manager.get_driver("noter", "bench").measure("count", {}) == {"connects": connects}
+
+
+NOTER = """
+import os, tempfile
+from pathlib import Path
+from plugin_manager import InstrumentDriver, driver_plugin
+
+@driver_plugin(name="noter", version=1, author="a", description="d", supported_methods=["count"],
+               supported_models=[7, "N8"], config_schema={"timeout": {"type": "int", "default": 5}})
+class Noter(InstrumentDriver):
+    def __init__(self, resource_name, config=None):
+        with tempfile.NamedTemporaryFile() as file:
+            file.write(b"libraries do so when they are imported")
+        notes = Path(os.environ["HOME"], "notes")
+        self.connects = int(notes.read_text() if notes.exists() else 0) + 1
+        notes.write_text(str(self.connects))
+        assert config == {"timeout": 5}
+    def connect(self): return True
+    def disconnect(self): return True
+    def reset(self): pass
+    def get_identity(self): return {}
+    def get_capabilities(self): return ["count"]
+    def configure(self, method, params): pass
+    def measure(self, method, params): return {"connects": self.connects}
+    def abort(self): pass
+    def get_status(self): return {}
+"""
 
 
 def test_a_closed_manager_leaves_no_process_and_says_so() -> None:

@@ -35,6 +35,25 @@ def settings(manifest: Manifest) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(
+    "line", ["from . import constants as C", "import constants as C", "from lib import constants as C"]
+)
+def test_constants_of_a_module_beside_the_plugin_are_read_where_they_are_used(tmp_path: Path, line: str) -> None:
+    folder = tmp_path / "lib" if "lib" in line else tmp_path
+    folder.mkdir(exist_ok=True)
+    (folder / "constants.py").write_text('NAME = "cutter"\nVERSION = "3.1"\n')
+    text = f"""
+        from vfab.dialects import DriverPlugin
+        {line}
+        VERSION = "of the plugin's own file"
+        class P(DriverPlugin):
+            def __init__(self):
+                super().__init__(C.NAME, C.VERSION)
+        """
+    (manifest,) = read_plugins(str(tmp_path / "plugin.py"), textwrap.dedent(text).encode())
+    assert (manifest.name, manifest.version) == ("cutter", "3.1")
+
+
+@pytest.mark.parametrize(
     ("body", "name", "version"),
     [
         ('super().__init__("a", "1")', "a", "1"),

@@ -56,8 +56,9 @@ def test_plugins_may_lie_in_groups_and_nothing_below_a_plugin_is_searched(tmp_pa
     make_plugin(tmp_path / "b" / "inner", "inner")
     make_plugin(tmp_path / "__pycache__" / "c", "c")
     make_plugin(tmp_path / ".git" / "d", "d")
-    make_plugin(tmp_path / "1" / "2" / "3" / "4" / "too_deep", "e")
-    assert {info.name for info in PluginLoader().load_from_path(tmp_path)} == {"a", "b"}
+    make_plugin(tmp_path / "1" / "2" / "3" / "4" / "5" / "6" / "7" / "deep", "e")
+    make_plugin(tmp_path / "1" / "2" / "3" / "4" / "5" / "6" / "7" / "8" / "too_deep", "f")
+    assert {info.name for info in PluginLoader().load_from_path(tmp_path)} == {"a", "b", "e"}
 
 
 def test_a_place_that_is_not_there_holds_nothing(tmp_path: Path) -> None:

@@ -270,6 +270,15 @@ def test_the_json_schema_describes_every_field_and_accepts_a_good_manifest() -> 
 TEXT = b"name: axidraw\nversion: '1.2'\nauthor: me\ndescription: x\ndriver_class: d.E\n"
 
 
+def test_numbers_in_versions_and_models_are_the_text_that_was_written() -> None:
+    text = TEXT.replace(b"'1.2'", b"1.10") + b"min_platform_version: 1.0\nsupported_models: [2400, 02, 1e3, B2901A]\n"
+    manifest = manifest_from_yaml(text)
+    assert (manifest.version, manifest.min_platform_version) == ("1.10", "1.0")
+    assert manifest.supported_models == ("2400", "02", "1e3", "B2901A")
+    with pytest.raises(BadManifest, match=r"plugin.yaml:5: driver_class: found 7"):
+        manifest_from_yaml(text.replace(b"d.E", b"7"))
+
+
 @pytest.mark.parametrize(
     ("more", "line", "words"),
     [

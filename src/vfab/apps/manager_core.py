@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 from vfab.apps.manager_finding import Finder
 from vfab.apps.manager_record import Record
 from vfab.apps.manager_results import Device, Result, failure, success
+from vfab.apps.own_devices import finds_by_itself, has_own_device
 from vfab.apps.session import Session, refused_access
 from vfab.kernel.managed import ManagedDevice
 from vfab.model.errors import ConfigurationError, DeviceNotFound, Refused, UnknownCommand
@@ -95,6 +96,8 @@ class ManagerCore:
                 count=len(found),
                 problems=[problem.to_dict() for problem in seen.problems],
             )
+            if not found and has_own_device(driver) and not finds_by_itself(driver):
+                return f"found 0 devices: {driver.name} opens its own, called {driver.name!r} or as its author calls it"
             return f"found {len(found)} device{'' if len(found) == 1 else 's'}"
 
         return await self._do(operation, work)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -12,12 +13,12 @@ from vfab.apps.finding import with_drivers
 from vfab.apps.hosted_scan import hosted_scan
 from vfab.apps.manager_record import Record, public_id
 from vfab.apps.manager_results import meant
-from vfab.apps.own_devices import of_plugin
+from vfab.apps.own_devices import finds_by_itself, named_device, of_plugin
 from vfab.apps.session import Session
 from vfab.kernel.addresses import find_device
 from vfab.kernel.detection import ScanResult
 from vfab.model.devices import DeviceInfo
-from vfab.model.errors import DriverNotFound, IllegalTransition
+from vfab.model.errors import DeviceNotFound, DriverNotFound, IllegalTransition
 from vfab.model.lifecycle import DeviceState
 from vfab.model.plugins import DriverInfo
 
@@ -75,14 +76,22 @@ class Finder:
 
         Raises DriverError: the driver's own scan failed.
         """
-        seen = await self._look_around()
+        seen = self._about(driver, await self._look_around())
         fitting = [with_drivers(self._session.drivers, device) for device in seen.devices]
         found = [device for device in fitting if driver.name in device.drivers]
         if not any(device.bus == driver.name for device in found):  # the look around did not get that far
-            found += await self._own_scan(driver)
+            own = await self._own_scan(driver)
+            found += own
+            seen = replace(seen, problems=tuple(p for p in seen.problems if not own or p.handler != driver.name))
         if not seen.problems:  # else what was not found may still be there
             self._forget_missing(driver, found)
         return [self._found(driver, info) for info in found], seen
+
+    def _about(self, driver: DriverInfo, seen: ScanResult) -> ScanResult:
+        """`seen` without what other plugins' own detection had trouble with: it finds none of this driver's devices."""
+        every = self._session.drivers.get_available_drivers()
+        others = {info.name for info in every if info.manifest.detection or finds_by_itself(info)} - {driver.name}
+        return replace(seen, problems=tuple(problem for problem in seen.problems if problem.handler not in others))
 
     async def record(self, driver: DriverInfo, device: object) -> Record:
         """The record of `device`; one that nobody has seen yet is looked for.
@@ -137,12 +146,22 @@ class Finder:
                 record.lost()
 
     async def _discover(self, driver: DriverInfo, text: str) -> DeviceInfo:
-        """What `text` means, found by the driver's own scan or by vfab's detection. Raises DeviceNotFound."""
+        """What `text` means, found by the driver's own scan or by vfab's detection, or opened by it.
+
+        Raises DeviceNotFound.
+        """
         for info in await self._own_scan(driver):
             if text in {info.id, public_id(driver, info)}:
                 return info
         seen = await asyncio.to_thread(self._session.detection.scan)
-        return with_drivers(self._session.drivers, find_device(text, seen.devices))
+        try:
+            info = find_device(text, seen.devices)
+        except DeviceNotFound:
+            named = None if finds_by_itself(driver) else named_device(text, (), driver)
+            if named is None:
+                raise
+            info = named
+        return with_drivers(self._session.drivers, info)
 
     async def _look_around(self) -> ScanResult:
         """A fresh look at all buses; whoever asks while one is under way gets its result."""

@@ -16,6 +16,7 @@ from typing import Any
 from vfab.apps.commands import ensure_connected, operate_gently
 from vfab.apps.finding import with_drivers
 from vfab.apps.interrupts import Interrupts
+from vfab.apps.own_devices import has_own_device, opens_by_itself, own_device
 from vfab.apps.session import Session
 from vfab.kernel.managed import ManagedDevice
 from vfab.kernel.registry import DriverRegistry
@@ -203,7 +204,7 @@ async def _instrument(
             yield device, identity
         return
     found = (await session.scan()).devices
-    candidates = _candidates(session.drivers, found, names, request.model)
+    candidates = _candidates(session.drivers, found, names, request.model) or _not_found(session, names, request)
     if len(candidates) > 1 and request.model is None:
         listed = ", ".join(info.id for info, _ in candidates)
         raise ConfigurationError(
@@ -224,7 +225,7 @@ async def _instrument(
                 yield device, identity
                 return
             others.append(f"{info.id} is a {identity.get('model') or 'nameless instrument'}")
-    raise _nothing(request, names, others, [info.id for info in found])
+    raise _nothing(request, session.drivers, names, others, [info.id for info in found])
 
 
 def _drivers(drivers: DriverRegistry, request: MeasureRequest) -> list[str]:
@@ -265,6 +266,17 @@ def _candidates(
     return likely + unknown
 
 
+def _not_found(session: Session, names: list[str], request: MeasureRequest) -> list[tuple[DeviceInfo, str]]:
+    """Instruments that no scan finds: those in use here, and those whose resource is in their driver's settings."""
+    used = [(d.info, d.manifest.name) for d in session.supervisor.devices() if d.manifest.name in names]
+    drivers = [session.drivers.get(name) for name in names]
+    return used or [
+        (own_device(driver), driver.name)
+        for driver in drivers
+        if has_own_device(driver) and opens_by_itself(driver, session.checked(driver, request.overrides))
+    ]
+
+
 def _same_model(says: str, model: str) -> bool:
     return _MAKERS.sub("", model.strip()).casefold() in says.casefold()
 
@@ -291,16 +303,22 @@ def _another(request: MeasureRequest, device: ManagedDevice, identity: Mapping[s
     )
 
 
-def _nothing(request: MeasureRequest, names: list[str], others: list[str], found: list[str]) -> DeviceNotFound:
+def _nothing(
+    request: MeasureRequest, drivers: DriverRegistry, names: list[str], others: list[str], found: list[str]
+) -> DeviceNotFound:
     what = f"{request.model}" if request.model is not None else f"instrument that can measure {request.method}"
     tried = f" ({'; '.join(others)})" if others else ""
+    remedy = "`vfab device scan` lists what is there."
+    if names:
+        remedy = "Switch it on and run `vfab device scan`; one on the network is named: --device tcp://host:5025"
+        own = all(has_own_device(drivers.get(name)) for name in names)
+        remedy += ", one of another kind as its driver calls it: --device GPIB0::24::INSTR." if own else "."
+        simulated = next((name for name in names if drivers.get(name).manifest.simulator), "")
+        remedy += f" To try without one: `vfab sim run {simulated}`." if simulated else ""
     return DeviceNotFound(
         f"no {what} was found{tried}",
         context={"method": request.method, "model": request.model, "drivers": names, "found": found},
-        remedy="Switch it on and run `vfab device scan`; one on the network is named: --device tcp://host:5025. "
-        f"To try without one: `vfab sim run {names[0]}`."
-        if names
-        else "`vfab device scan` lists what is there.",
+        remedy=remedy,
     )
 
 

@@ -9,6 +9,9 @@ import json
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+import msgspec
+
+from vfab.kernel.addresses import device_at, is_address
 from vfab.model.devices import SCANNED, UNSEEN, DeviceInfo
 from vfab.model.plugins import DriverInfo
 
@@ -39,9 +42,17 @@ def finds_by_itself(driver: DriverInfo) -> bool:
 
 
 def own_device(driver: DriverInfo, called: str = "") -> DeviceInfo:
-    """The device that the author's code calls `called`; "" is the one that it finds, or was configured for, itself."""
+    """The device that the author's code calls `called`; "" is the one that it finds, or was configured for, itself.
+
+    What is called by an address is the device at it, as for everybody: one device has one id, and one holder.
+
+    Raises DeviceNotFound, ConfigurationError: of the address.
+    """
     attributes = {"identified": driver.name}
     scans = finds_by_itself(driver)
+    if is_address(called) and not scans:
+        there = device_at(called)
+        return msgspec.structs.replace(there, drivers=(driver.name,), attributes={**there.attributes, **attributes})
     if scans and called:
         attributes |= {"device_id": called, UNSEEN: "yes"}
     return DeviceInfo(

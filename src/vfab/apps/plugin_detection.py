@@ -166,8 +166,10 @@ class RunTogether:
         from vfab.apps.loop_thread import LoopThread
         from vfab.kernel.config_file import ConfigFile
         from vfab.kernel.confining import ConfinementPolicy
+        from vfab.kernel.places import home_of
         from vfab.kernel.spawner import ZygoteSpawner
         from vfab.kernel.supervisor import Supervisor
 
         policy = ConfinementPolicy.of(self._env, ConfigFile.of(self._env))
-        return LoopThread("vfab-detection"), Supervisor(ZygoteSpawner(environment=dict(self._env), policy=policy))
+        spawner = ZygoteSpawner(environment=dict(self._env), policy=policy)
+        return LoopThread("vfab-detection"), Supervisor(spawner, state_root=home_of(self._env) / "state")

@@ -6,13 +6,15 @@ import ast
 import json
 import sys
 import threading
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from importlib.machinery import ModuleSpec
 from importlib.util import module_from_spec
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any
 
 from vfab.dialects.adapting import Adapted, Load, as_json, plain, with_commands
+from vfab.dialects.drv_devices import as_list, described, is_at, is_meant, parts
+from vfab.dialects.loops import settled
 from vfab.dialects.manifests import make_manifest, plugin_name, version_of
 from vfab.dialects.reading import FunctionNode, Source, first_line, keys_used, literal
 from vfab.dialects.signatures import command as manifest_command
@@ -232,13 +234,13 @@ class DrvDriver(Adapted):
         self._found = self._choose()
         driver = self._author()
         driver.device = driver.device or self._found
-        self._told_false("_initialize_impl", self._authors("_initialize_impl", driver._initialize_impl, self._found))
+        self._told_false("_initialize_impl", self._ask("_initialize_impl", driver._initialize_impl, self._found))
 
     def connect(self) -> bool:
         """Have the driver connect. Raises ConnectError: it says that it could not."""
         if self._found is None:
             self._take_up()
-        answer = self._authors("_connect_impl", self._author()._connect_impl, self._found)
+        answer = self._ask("_connect_impl", self._author()._connect_impl, self._found)
         self._told_false("_connect_impl", answer)
         self._is_connected, self._is_broken = True, False
         return True
@@ -252,7 +254,7 @@ class DrvDriver(Adapted):
         self._end_stream()
         if self._is_connected:
             self._is_connected = False
-            self._authors("_close_impl", driver._close_impl, self._found)
+            self._ask("_close_impl", driver._close_impl, self._found)
 
     def reset(self) -> None:
         """Have the driver reset the device; on a broken link, close it."""
@@ -262,7 +264,7 @@ class DrvDriver(Adapted):
         if self._is_broken:
             self._quietly(self.disconnect)
             return
-        self._told_false("_reset_impl", self._authors("_reset_impl", driver._reset_impl, self._found))
+        self._told_false("_reset_impl", self._ask("_reset_impl", driver._reset_impl, self._found))
 
     def test_connection(self) -> dict[str, Any]:
         """Run the driver's `status` command, where it has one."""
@@ -276,7 +278,7 @@ class DrvDriver(Adapted):
     @command
     def scan(self) -> list[dict[str, Any]]:
         """The devices that the driver's own scan finds: device_id, name, device_type, attributes."""
-        return [plain(device) for device in self._scan()]
+        return [plain(described(device)) for device in self._scan()]
 
     @command
     def execute_command(self, command: str, args: Mapping[str, Any] | str | None = None) -> Any:
@@ -285,6 +287,8 @@ class DrvDriver(Adapted):
         Raises UnknownCommand: the driver does not list it.
         """
         driver = self._author()
+        if command not in driver.supported_commands:  # `set-power`, as the command line has it
+            command = next((name for name in driver.supported_commands if command_name(str(name)) == command), command)
         if driver.supported_commands and command not in driver.supported_commands:
             raise UnknownCommand(
                 f"{self.manifest.name} has no command {command!r}",
@@ -292,7 +296,7 @@ class DrvDriver(Adapted):
                 context={"command": command, "known": sorted(map(str, driver.supported_commands))},
             )
         given = as_json(args, "args") if isinstance(args, str) else args
-        return self._authors("_command_impl", driver._command_impl, self._found, command, given)
+        return self._ask("_command_impl", driver._command_impl, self._found, command, given)
 
     @command
     def start_streaming(self) -> bool:
@@ -338,8 +342,11 @@ class DrvDriver(Adapted):
                 self._stream.close()
 
     def _scan(self) -> list[Any]:
-        found = self._authors_object("_scan_impl", self._author()._scan_impl)
-        return list(found or ())
+        return self._authors_object("_scan_impl", lambda: as_list(settled(self._author()._scan_impl())))  # type: ignore[no-any-return]
+
+    def _ask(self, what: str, function: Callable[..., Any], *args: Any) -> Any:
+        """Call the author's `function`, plain or a coroutine; the result is fit to be sent."""
+        return self._authors(what, lambda: settled(function(*args)))
 
     def _wanted(self) -> str | None:
         """The plugin's own id of the device, where somebody named it."""
@@ -358,21 +365,22 @@ class DrvDriver(Adapted):
         except Exception:
             self.log.warning("the driver's scan failed; the device is used as it is named", exc_info=True)
             found = []
-        exactly = [device for device in found if str(device.device_id) in {wanted, info.id, info.address}]
+        told = [(device, described(device)) for device in found]
+        exactly = [device for device, said in told if said["device_id"] in {wanted, info.id, info.address}]
         meant = {wanted} if wanted else {info.id, info.address, info.name} - {""}
-        alike = [d for d in found if _is_meant(d, meant) or (not wanted and _is_at(d, info.address))]
+        alike = [d for d, said in told if is_meant(said, meant) or (not wanted and is_at(said, info.address))]
         if exactly or alike:
             return (exactly or alike)[0]  # type: ignore[no-any-return]
         if info.address:
-            attributes = {**info.attributes, "address": info.address, **_parts(info.address)}
+            attributes = {**info.attributes, "address": info.address, **parts(info.address)}
             return Device(wanted or info.address, info.name, info.bus, attributes)
         if info.attributes.get("device_id") == wanted and not info.attributes.get(UNSEEN):  # an earlier scan found it
-            told = json.loads(info.attributes.get(SCANNED, "{}"))
-            return Device(str(wanted), info.name, info.attributes.get("device_type", ""), told)
+            given = json.loads(info.attributes.get(SCANNED, "{}"))
+            return Device(str(wanted), info.name, info.attributes.get("device_type", ""), given)
         return self._only(found, wanted)
 
     def _only(self, found: list[Any], wanted: str | None) -> Device:
-        ids = [str(device.device_id) for device in found]
+        ids = [described(device)["device_id"] for device in found]
         if len(found) == 1 and wanted is None:
             return found[0]  # type: ignore[no-any-return]
         raise DeviceNotFound(
@@ -387,29 +395,7 @@ class DrvDriver(Adapted):
         if answer is False:
             kind = ConnectError if what == "_connect_impl" else DriverFailed
             raise kind(
-                f"{self.manifest.name}: {what} returned False for {self._found and self._found.device_id}",
+                f"{self.manifest.name}: {what} returned False for {described(self._found)['device_id']}",
                 driver_name=self.manifest.name,
                 context={"dialect": "drv_module", "method": what, "returned": False},
             )
-
-
-def _is_meant(device: Any, names: Collection[str]) -> bool:
-    return not {str(device.device_id), device.name, *map(str, device.attributes.values())}.isdisjoint(names)
-
-
-def _is_at(device: Any, address: str) -> bool:
-    parts = _parts(address)
-    same = (str(device.attributes.get(key)) == str(parts[key]) for key in ("host", "port") if key in parts)
-    return bool(parts) and all(same)
-
-
-def _host_port(address: str) -> str:
-    return address.partition("://")[2].rstrip("/")
-
-
-def _parts(address: str) -> dict[str, Any]:
-    """An address as the settings that drivers look for: `host` and `port`, or `port` for a device node."""
-    host, _, port = _host_port(address).rpartition(":")
-    if host and port.isdigit():
-        return {"host": host.strip("[]"), "port": int(port)}
-    return {"port": address, "path": address} if address.startswith("/") else {}

@@ -13,6 +13,7 @@ import msgspec
 from vfab.dialects.adapting import Adapted, Load, as_json, call_reading_json, find_method, with_commands
 from vfab.dialects.manifests import make_manifest, version_of
 from vfab.dialects.reading import UNKNOWN, Source, called, keys_used, literal
+from vfab.dialects.schemas import as_json_schema
 from vfab.dialects.signatures import commands_of_class, schema_of_keys
 from vfab.model.errors import BadManifest, Cancelled, ConnectError, DriverFailed, UnknownCommand
 from vfab.model.manifest import Command, Manifest, Parameter
@@ -79,6 +80,11 @@ def _manifest(source: Source, node: ast.ClassDef, decorator: ast.Call) -> Manife
             )
     read.pop("driver_class", None)
     read["version"] = version_of(read["version"])
+    models = read["supported_models"]
+    if isinstance(models, list | tuple):  # 2400 is what it is called, too
+        read["supported_models"] = [str(model) if type(model) is int else model for model in models]
+    if isinstance(written := read.pop("config_schema", None), dict):
+        read["config_schema"] = _with_resource(as_json_schema(written))
     fields = {"config_schema": _settings(source, node), **read, "commands": _commands(source, node)}
     manifest = make_manifest(source, "instrument_plugin", node.name, fields, doc=str(read["description"]))
     return msgspec.structs.replace(manifest, commands={**COMMANDS, **manifest.commands})
@@ -87,8 +93,15 @@ def _manifest(source: Source, node: ast.ClassDef, decorator: ast.Call) -> Manife
 def _settings(source: Source, node: ast.ClassDef) -> dict[str, Any]:
     """What the class looks up in its `config`, and the resource, for when the device's address is not the one."""
     schema = schema_of_keys(keys_used([node], called([node], ("config",)), source.constants))
-    schema["properties"]["resource_name"] = {"type": "string", "description": "VISA resource, in place of the address"}
-    return schema
+    return _with_resource(schema)
+
+
+def _with_resource(schema: dict[str, Any]) -> dict[str, Any]:
+    """`schema` with the setting for the resource, which every instrument has."""
+    resource = {"type": "string", "description": "VISA resource, in place of the address"}
+    properties = dict(schema.get("properties", {}))
+    properties.setdefault("resource_name", resource)
+    return {**schema, "properties": properties}
 
 
 def _commands(source: Source, node: ast.ClassDef) -> dict[str, Any]:
@@ -106,7 +119,8 @@ def completed(manifest: Manifest, source: Source) -> Manifest | None:
     permissions = manifest.permissions
     if permissions == type(permissions)():  # written before there were permissions: it opens its link itself
         permissions = msgspec.structs.replace(permissions, network="host")
-    schema = manifest.config_schema if manifest.config_schema is not None else _settings(source, node)
+    written = manifest.config_schema
+    schema = _with_resource(as_json_schema(written)) if written is not None else _settings(source, node)
     return msgspec.structs.replace(
         manifest, runtime=runtime, commands=commands, permissions=permissions, config_schema=schema
     )

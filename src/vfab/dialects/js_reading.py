@@ -18,6 +18,10 @@ _BLANKED = re.compile(r"/\*.*?\*/|//[^\n]*|'(?:\\.|[^'\\\n])*'|\"(?:\\.|[^\"\\\n
 _METHOD = re.compile(
     r"(?:^|[;}\n])[ \t]*(?:async\s+)?(?P<name>[A-Za-z]\w*)\s*\((?P<parameters>(?:[^()]|\([^()]*\))*)\)\s*\{"
 )
+_FIELD = re.compile(  # name = async (a, b) => …, name = a => …, name = function (a) {…
+    r"(?:^|[;}\n])[ \t]*(?P<name>[A-Za-z]\w*)\s*=\s*(?:async\b\s*)?"
+    r"(?:(?:function\b\s*\w*\s*)?\((?P<parameters>(?:[^()]|\([^()]*\))*)\)|(?P<only>[A-Za-z]\w*))\s*(?:=>|\{)"
+)
 _OPTION = re.compile(r"\b(?:options|config)\??\.(?P<name>[A-Za-z_]\w*)")
 _LIFE = frozenset({"constructor", "connect", "disconnect", "reset", "isConnected", "open", "close", "send", "publish"})
 _NO_METHODS = frozenset({"if", "for", "while", "switch", "catch", "function", "return"})
@@ -102,12 +106,13 @@ _PROTOTYPE = r"\b{name}\.prototype\.(?P<name>[A-Za-z]\w*)\s*=\s*(?:async\s+)?fun
 
 def _of_class(code: str, class_name: str) -> Iterator[JsCommand]:
     old = re.compile(_PROTOTYPE.format(name=re.escape(class_name)))
-    for match in (*_METHOD.finditer(_surface(code, class_name)), *old.finditer(code)):
+    surface = _surface(code, class_name)
+    for match in (*_METHOD.finditer(surface), *_FIELD.finditer(surface), *old.finditer(code)):
         name = match["name"]
         if name in _LIFE | _NO_METHODS or not command_name(name):
             continue
-        text = f"{name}()"
-        yield JsCommand(command_name(name), name, name, text, _parameters_in(match["parameters"]))
+        given = match["parameters"] or match.groupdict().get("only") or ""
+        yield JsCommand(command_name(name), name, name, f"{name}()", _parameters_in(given))
 
 
 def _surface(code: str, class_name: str) -> str:

@@ -9,9 +9,10 @@ from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
 
+from vfab.dialects.names import MODULES, is_named
 from vfab.dialects.reading import Source, statements
 
-__all__ = ["take_in_neighbours", "unknown_imports"]
+__all__ = ["imported_names", "take_in_neighbours", "unknown_imports"]
 
 _FILES_MAX = 16
 _BYTES_MAX = 1 << 20
@@ -28,6 +29,26 @@ def take_in_neighbours(source: Source) -> tuple[str, ...]:
     read: dict[str, Source] = {source.path: source}
     _take_in(source, read)
     return tuple(path for path in read if path != source.path)
+
+
+def imported_names(file: str) -> dict[str, set[str]]:
+    """Module -> the names that `file` and the files near it that it imports take from it, wherever they do.
+
+    A relative module keeps its dots. A file that cannot be read, or is no Python, imports nothing.
+    """
+    try:
+        source = Source.parse(file, Path(file).read_bytes())
+    except (OSError, SyntaxError, ValueError, RecursionError, MemoryError):
+        return {}
+    read = {file: source}
+    _take_in(source, read)
+    found: dict[str, set[str]] = {}
+    for each in read.values():
+        for node in ast.walk(each.tree):
+            if isinstance(node, ast.ImportFrom):
+                module = "." * node.level + (node.module or "")
+                found.setdefault(module, set()).update(alias.name for alias in node.names)
+    return found
 
 
 def unknown_imports(file: str) -> tuple[str, ...]:
@@ -48,8 +69,10 @@ def unknown_imports(file: str) -> tuple[str, ...]:
         if isinstance(node, ast.Import):
             wanted |= dict.fromkeys(alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and not node.level and node.module:
-            wanted[node.module] = None
-    return tuple(dict.fromkeys(name.partition(".")[0] for name in wanted if not _is_known(file, name)))
+            named = is_named(alias.name for alias in node.names)
+            wanted |= {} if named else {node.module: None}
+    unknown = (name for name in wanted if not _is_known(file, name))
+    return tuple(dict.fromkeys(name if _is_ours(name) else name.partition(".")[0] for name in unknown))
 
 
 def _of_sys(tree: ast.Module) -> Iterator[ast.Attribute]:
@@ -60,9 +83,11 @@ def _of_sys(tree: ast.Module) -> Iterator[ast.Attribute]:
 
 def _is_known(importer: str, module: str) -> bool:
     package = module.partition(".")[0]
-    if package in sys.stdlib_module_names or package in _OURS or package == "plugins":
+    if package == "vfab":
+        return _is_there(Path(__file__).parents[1].joinpath(*module.split(".")[1:]))
+    if package in sys.stdlib_module_names or module in MODULES or package == "plugins":
         return True
-    if any((folder / package).is_dir() or (folder / f"{package}.py").is_file() for folder in _folders(importer)):
+    if any(_is_there(folder / package) for folder in _folders(importer)):
         return True
     try:
         return find_spec(package) is not None
@@ -70,14 +95,25 @@ def _is_known(importer: str, module: str) -> bool:
         return True
 
 
+def _is_ours(module: str) -> bool:
+    return module.partition(".")[0] in _OURS
+
+
+def _is_there(base: Path) -> bool:
+    return base.is_dir() or base.with_name(f"{base.name}.py").is_file()
+
+
 def _folders(importer: str) -> list[Path]:
     return list(Path(importer).parents)[:_UP]
 
 
 def _take_in(source: Source, read: dict[str, Source]) -> None:
-    for module, names in _imports(source):
+    for module, names, called in _imports(source):
         file = _file_of(source.path, module)
-        if file is None or len(read) >= _FILES_MAX or file in read:
+        if file is None or len(read) >= _FILES_MAX:
+            continue
+        if file in read:
+            _name_constants(source, read[file], called)
             continue
         try:
             data = Path(file).read_bytes()
@@ -88,6 +124,13 @@ def _take_in(source: Source, read: dict[str, Source]) -> None:
             continue
         _take_in(near, read)
         _merge(source, near, names)
+        _name_constants(source, near, called)
+
+
+def _name_constants(source: Source, near: Source, called: str) -> None:
+    """Let `source` know the constants of the module that it calls so: `C.NAME` after `from . import constants as C`."""
+    for name, value in near.constants.items() if called else ():
+        source.constants.setdefault(f"{called}.{name}", value)
 
 
 def _merge(source: Source, near: Source, names: dict[str, str]) -> None:
@@ -106,17 +149,20 @@ def _merge(source: Source, near: Source, names: dict[str, str]) -> None:
             source.constants.setdefault(here, near.constants[there])
 
 
-def _imports(source: Source) -> Iterator[tuple[str, dict[str, str]]]:
-    """(module, local name -> its name there) of each import; `.base` for one beside the file; {} for a whole module."""
+def _imports(source: Source) -> Iterator[tuple[str, dict[str, str], str]]:
+    """(module, local name -> its name there, what the module is called here) of each import.
+
+    `.base` is a module beside the file. A whole module has no names; one of which only names are imported is called "".
+    """
     for node in statements(source.tree.body):
         if isinstance(node, ast.ImportFrom):
             start = "." * node.level + (node.module or "")
             names = {alias.asname or alias.name: alias.name for alias in node.names if alias.name != "*"}
-            yield start, names
-            if node.module is None:  # from . import base
-                yield from ((start + alias.name, {}) for alias in node.names)
+            yield start, names, ""
+            inside = start if node.module is None else f"{start}."  # from . import base, from .tables import gains
+            yield from ((inside + alias.name, {}, alias.asname or alias.name) for alias in node.names)
         elif isinstance(node, ast.Import):
-            yield from ((alias.name, {}) for alias in node.names)
+            yield from ((alias.name, {}, alias.asname or alias.name) for alias in node.names)
 
 
 def _file_of(importer: str, module: str) -> str | None:

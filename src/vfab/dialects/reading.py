@@ -37,8 +37,9 @@ def literal(node: ast.AST | None, names: Mapping[str, Any] | None = None) -> Any
         return UNKNOWN
     if isinstance(node, ast.Name):
         return (names or {}).get(node.id, UNKNOWN)
-    if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id in {"self", "cls"}:
-        return (names or {}).get(node.attr, UNKNOWN)
+    if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
+        own = node.value.id in {"self", "cls"}
+        return (names or {}).get(node.attr if own else f"{node.value.id}.{node.attr}", UNKNOWN)
     if isinstance(node, ast.List | ast.Tuple) and names:
         values = [literal(item, names) for item in node.elts]
         return UNKNOWN if any(value is UNKNOWN for value in values) else values
@@ -88,7 +89,7 @@ class Source:
     Attributes:
         path: the file, absolute.
         tree: its syntax tree.
-        constants: names that the module gives a literal to.
+        constants: names that the module gives a literal to; `module.NAME` of one that it imports.
         classes, functions: those of the module itself, not nested ones.
         imported: local name -> the dotted name that was imported.
         foreign: ids of those of `classes` that come from other files (`neighbours`): bases and managers, no plugins.

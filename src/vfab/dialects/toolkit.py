@@ -9,8 +9,9 @@ import logging
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Self
 
+from vfab.dialects.loops import settled
 from vfab.model.errors import Refused
 from vfab.model.life import DeviceState
 from vfab.sdk.stream_words import StreamAction, StreamData, StreamSource, StreamType
@@ -35,20 +36,32 @@ JOIN_S = 2.0
 _log = logging.getLogger("sat_toolkit")
 
 
-@dataclass
+@dataclass(init=False)
 class Device:
     """A device that a plugin's scan found.
 
     Attributes:
         device_id: the plugin's own name for it, unique among what it finds.
         name, device_type: for people.
-        attributes: whatever the plugin needs to reach it.
+        attributes: whatever the plugin needs to reach it. What else a plugin gives by name is there, and an attribute.
     """
 
     device_id: str
     name: str = ""
     device_type: str = ""
     attributes: dict[str, Any] = field(default_factory=dict)
+
+    def __init__(
+        self,
+        device_id: str,
+        name: str = "",
+        device_type: str = "",
+        attributes: dict[str, Any] | None = None,
+        **more: Any,
+    ) -> None:
+        self.device_id, self.name, self.device_type = device_id, name, device_type
+        self.attributes = {**(attributes or {}), **more}
+        self.__dict__.update(more)
 
     def __hash__(self) -> int:
         return hash(self.device_id)
@@ -95,15 +108,26 @@ class BaseDeviceDriver(BasePlugin):
         stream_wrapper: where the loop sends its data.
     """
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.supported_commands: dict[str, Any] = {}
-        self.device: Device | None = None
+    supported_commands: Any
+    device: Device | None
+    is_acquiring: threading.Event
+    stream_wrapper: StreamWrapper
+    acquisition_thread: threading.Thread | None
+    _streaming_lock: threading.RLock
+    _set_up: bool
+
+    def __new__(cls, *args: object, **kwargs: object) -> Self:
+        """What the class needs is there before the author's `__init__`, which may forget ours or come before it."""
+        self = super().__new__(cls)
+        if not hasattr(cls, "supported_commands"):
+            self.supported_commands = {}
+        self.device = None
         self.is_acquiring = threading.Event()
         self.stream_wrapper = StreamWrapper()
-        self.acquisition_thread: threading.Thread | None = None
+        self.acquisition_thread = None
         self._streaming_lock = threading.RLock()
         self._set_up = False
+        return self
 
     # -- what the author writes ---------------------------------------------------------------------------------------
 
@@ -131,7 +155,7 @@ class BaseDeviceDriver(BasePlugin):
     def _cleanup_acquisition(self, device: Device) -> None:
         """Give back what `_setup_acquisition` took."""
 
-    def _acquisition_loop(self) -> None:
+    def _acquisition_loop(self) -> Any:
         raise NotImplementedError(f"{type(self).__name__} has no _acquisition_loop")
 
     # -- what the author uses -----------------------------------------------------------------------------------------
@@ -144,7 +168,7 @@ class BaseDeviceDriver(BasePlugin):
             if device is not None and self.device is None:
                 self.device = device
             device = device or self.device
-            self._setup_acquisition(device)  # type: ignore[arg-type]
+            settled(self._setup_acquisition(device))  # type: ignore[func-returns-value, arg-type]
             self._set_up = True
             self.is_acquiring.set()
             self.acquisition_thread = threading.Thread(
@@ -171,7 +195,7 @@ class BaseDeviceDriver(BasePlugin):
 
     def _acquire(self, device: Device | None) -> None:
         try:
-            self._acquisition_loop()
+            settled(self._acquisition_loop())
         except Exception:
             _log.exception("the acquisition loop failed; no more data comes until streaming is started again")
         finally:
@@ -184,7 +208,7 @@ class BaseDeviceDriver(BasePlugin):
             due, self._set_up = self._set_up, False
         if due:
             try:
-                self._cleanup_acquisition(device)  # type: ignore[arg-type]
+                settled(self._cleanup_acquisition(device))  # type: ignore[func-returns-value, arg-type]
             except Exception:
                 _log.exception("cleaning up after the acquisition failed")
 

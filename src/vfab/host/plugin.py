@@ -11,6 +11,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING
 
 from vfab.dialects.names import install as install_names
+from vfab.dialects.names import provide_for
 from vfab.host.rpc import Method
 from vfab.model.errors import DependencyError, DriverError, DriverFailed
 from vfab.model.manifest import Manifest
@@ -67,6 +68,8 @@ def load_driver_class(folder: Path, manifest: Manifest, program: StartedNode | N
 def _adapted(folder: Path, manifest: Manifest, program: StartedNode | None) -> type[BaseDriver]:
     dialect = manifest.runtime.dialect
     shape = importlib.import_module(f"vfab.dialects.{dialect}")
+    if program is None:
+        provide_for(manifest.runtime.source or str(_module_file(folder, manifest)))
     begun = {} if program is None else {"node": program}
     cls: type[BaseDriver] = shape.adapt(manifest, lambda: _import(folder, manifest), **begun)
     return cls
@@ -82,16 +85,22 @@ def _import(folder: Path, manifest: Manifest) -> ModuleType:
     if str(folder) not in sys.path:
         sys.path.insert(0, str(folder))
     _make_package(package, folder)
-    module_file = folder.joinpath(*module_name.split("."))
-    if not module_file.with_suffix(".py").exists() and not (module_file / "__init__.py").exists():
+    module_file = _module_file(folder, manifest)
+    if not module_file.exists():
         raise DependencyError(
-            f"{manifest.name}: driver_class names the module {module_name}, and {module_file.with_suffix('.py')} is "
-            "not there",
+            f"{manifest.name}: driver_class names the module {module_name}, and {module_file} is not there",
             driver_name=manifest.name,
             context={"plugin": manifest.name, "folder": str(folder), "driver_class": manifest.driver_class},
             remedy="Correct driver_class in plugin.yaml, or add the file.",
         )
     return importlib.import_module(f"{package}.{module_name}")
+
+
+def _module_file(folder: Path, manifest: Manifest) -> Path:
+    """The file of the module that `driver_class` names, whether it is there or not."""
+    base = folder.joinpath(*manifest.driver_class.split(".")[:-1])
+    package = base / "__init__.py"
+    return package if package.exists() else base.with_name(f"{base.name}.py")
 
 
 def _import_source(file: Path, package: str, module_name: str) -> ModuleType:

@@ -27,7 +27,7 @@ from vfab.model.yamltext import MAX_BYTES
 __all__ = ["MANIFEST_FILE", "PluginLoader", "read_manifest"]
 
 MANIFEST_FILE = "plugin.yaml"
-MAX_DEPTH = 4
+MAX_DEPTH = 8
 _SKIPPED = frozenset({"__pycache__", "node_modules", "site-packages", "venv"})
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol, Self
 
-from vfab.kernel.places import Places
+from vfab.kernel.places import Places, home_of
 from vfab.kernel.registry import DriverRegistry
 from vfab.kernel.remote import DriverCalls, LocalDrivers, RemoteInstrument
 from vfab.model.errors import ConfigurationError, DriverError, DriverNotFound
@@ -206,7 +206,7 @@ class PluginManager:
         driver = self._registry.get(plugin_name)
         settings = _settings(driver, config or {})
         if self._drivers is None:
-            self._drivers = LocalDrivers()
+            self._drivers = LocalDrivers(state_root=home_of(os.environ) / "state")
         calls = self._drivers.open(driver, resource_name, settings)
         info.status = PluginStatus.ACTIVE
         return RemoteInstrument(resource_name, config, calls=calls)

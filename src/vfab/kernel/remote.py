@@ -120,14 +120,19 @@ class RemoteInstrument(InstrumentDriver):
 
 
 class LocalDrivers:
-    """Runs drivers for synchronous programs: a supervisor on an event loop in a thread. Close it, or use `with`."""
+    """Runs drivers for synchronous programs: a supervisor on an event loop in a thread. Close it, or use `with`.
 
-    def __init__(self, spawner: ZygoteSpawner | None = None) -> None:
+    Args:
+        spawner: starts their processes.
+        state_root: below it each driver has a folder to write into; None: none has, not even for temporary files.
+    """
+
+    def __init__(self, spawner: ZygoteSpawner | None = None, state_root: Path | None = None) -> None:
         self._numbers = itertools.count(1)
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="vfab-drivers", daemon=True)
         self._thread.start()
-        self._supervisor = Supervisor(spawner or ZygoteSpawner())
+        self._supervisor = Supervisor(spawner or ZygoteSpawner(), state_root=state_root)
 
     def open(self, driver: DriverInfo, resource_name: str, config: Mapping[str, Any]) -> DriverCalls:
         """A driver for the resource, not started yet.

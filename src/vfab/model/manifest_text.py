@@ -24,7 +24,36 @@ def manifest_from_yaml(data: bytes, *, file: str = "plugin.yaml") -> Manifest:
     try:
         return manifest_from_dict(plain, file=file)
     except BadManifest as error:
-        raise _with_lines(error, places(data), file) from error.__cause__
+        where = places(data)
+        meant = _as_written(plain, where)
+        if meant is None:
+            raise _with_lines(error, where, file) from error.__cause__
+    try:
+        return manifest_from_dict(meant, file=file)
+    except BadManifest as error:
+        raise _with_lines(error, where, file) from error.__cause__
+
+
+def _as_written(plain: Any, where: dict[str, Place]) -> dict[str, Any] | None:
+    """`plain` with the text of versions and models in place of the numbers that YAML makes of them; None without any.
+
+    `version: 1.10` means 1.10, not 1.1, and a model 2400 is called so: there is nothing that either could mean else.
+    """
+    if not isinstance(plain, dict):
+        return None
+    changed: dict[str, Any] = {}
+    for field in ("version", "min_platform_version", "max_platform_version"):
+        if _is_number(plain.get(field)):
+            changed[field] = where[field].text
+    models = plain.get("supported_models")
+    if isinstance(models, list) and any(map(_is_number, models)):
+        named = [where[f"supported_models[{i}]"].text if _is_number(m) else m for i, m in enumerate(models)]
+        changed["supported_models"] = named
+    return {**plain, **changed} if changed else None
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _not_yaml(problem: YamlProblem, file: str) -> BadManifest:

@@ -102,10 +102,19 @@ def print_error(error: DriverError, as_json: bool) -> None:
         lines.append(f"  raised at:  {raised}")
     last = error.context.get("last_lines")
     if isinstance(last, (list, tuple)) and last:
-        lines.append(f"  it said: {str(last[-1])[:300]}")
+        lines.append(f"  it said: {_last_words(last)[:300]}")
     if error.remedy:
         lines.append(f"  what to do:  {error.remedy}")
     sys.stderr.write("\n".join(lines) + "\n")
+
+
+def _last_words(lines: Sequence[object]) -> str:
+    """The last line that a driver wrote; of the dump that Python leaves when it crashes, what happened and where."""
+    texts = [str(line).strip() for line in lines]
+    for number, text in enumerate(texts):
+        if text.startswith("Fatal Python error"):
+            return " ".join((text, next((frame for frame in texts[number:] if frame.startswith("File ")), ""))).strip()
+    return texts[-1]
 
 
 def _raised_at(trace: str) -> str:

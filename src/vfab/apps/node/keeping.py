@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
@@ -57,6 +58,18 @@ class KeptDevice:
     job: str = ""
     changing: asyncio.Lock = field(default_factory=asyncio.Lock)
 
+    @property
+    def by_address(self) -> bool:
+        """Whether it was named by its address, where detection need not find it."""
+        bus, scheme = self.device_id.partition(":")[0], self.address.partition("://")[0]
+        return bool(self.address) and bus in {"pty", "serial", "visa", scheme}
+
+    def is_called(self, text: str) -> bool:
+        """Whether `text` is its id or its address, by a link to that too, and after the driver's name."""
+        called = text.removeprefix(f"{self.driver}:")
+        real = os.path.realpath(called) if called.startswith("/") else called
+        return not {self.device_id, self.address}.isdisjoint({text, called, real} - {""})
+
 
 class KeepingSession(Session):
     """A session whose devices stay when a request has been answered.
@@ -86,15 +99,20 @@ class KeepingSession(Session):
     def kept_as(self, text: str) -> KeptDevice | None:
         """The kept device that `text` means: its id, the beginning of it when that is clear, or its address."""
         for kept in self.kept.values():
-            if text in {kept.device_id, kept.address}:
+            if kept.is_called(text):
                 return kept
         begun = [kept for kept in self.kept.values() if begins(text, kept.device_id)]
         return begun[0] if len(begun) == 1 else None
 
+    def is_drivers_own(self, kept: KeptDevice) -> bool:
+        """Whether the driver's own code, an older plugin's, finds or opens it."""
+        named = kept.device_id.partition(":")[0] == kept.driver
+        return named and any(info.name == kept.driver and has_own_device(info) for info in self.drivers.drivers)
+
     async def resolve(self, text: str | None, category: str = "", driver: str | None = None) -> DeviceInfo:
         """As `Session.resolve`; one that is kept is known without a look at the buses."""
         for kept in self.kept.values():
-            if text is not None and kept.managed is not None and text in {kept.device_id, kept.managed.info.address}:
+            if text is not None and kept.managed is not None and kept.is_called(text):
                 return kept.managed.info
         return await super().resolve(text, category, driver)
 
@@ -104,10 +122,9 @@ class KeepingSession(Session):
         for device in devices:
             if device.id == kept.device_id:
                 return device
-        if kept.device_id.startswith(("tcp:", "pty:", "serial:")) and kept.address:
+        if kept.by_address:
             return find_device(kept.address, devices)
-        driver = self.drivers.get(kept.driver)
-        if has_own_device(driver) and kept.device_id.partition(":")[0] == driver.name:
+        if self.is_drivers_own(kept):
             return await self.resolve(kept.device_id, driver=kept.driver)
         raise DeviceNotFound(f"{kept.device_id} is not there", context={"device": kept.device_id})
 

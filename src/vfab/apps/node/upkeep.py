@@ -107,7 +107,7 @@ class Upkeep:
             )
         kept.problem = error
         kept.failures += 1
-        absent = isinstance(error, DeviceNotFound) and _by_id(kept)  # then its return is seen
+        absent = isinstance(error, DeviceNotFound) and self._by_id(kept)  # then its return is seen
         kept.retry_at = 0.0 if absent else time.monotonic() + min(2.0**kept.failures, LONGEST_PAUSE_S)
 
     async def look_after(self) -> None:
@@ -116,7 +116,7 @@ class Upkeep:
         A device that failed while it was used is left to a person.
         """
         due = [kept for kept in self._session.kept.values() if self._needs_a_look(kept)]
-        idle = [kept for kept in self._session.kept.values() if kept.managed and not kept.job and _by_id(kept)]
+        idle = [kept for kept in self._session.kept.values() if kept.managed and not kept.job and self._by_id(kept)]
         now = time.monotonic()
         if not due and (not idle or now < self._look_again):
             return
@@ -129,7 +129,7 @@ class Upkeep:
                 if kept.missed >= MISSED and kept not in due and not kept.changing.locked():
                     due.append(kept)
         for kept in due:
-            there = kept.device_id in present or not _by_id(kept)
+            there = kept.device_id in present or not self._by_id(kept)
             if kept.managed is not None and (kept.failures or not there):
                 async with kept.changing:
                     kept.missed = 0
@@ -140,6 +140,13 @@ class Upkeep:
             if kept.managed is None and there:
                 await self._restore_one(kept)
 
+    def _by_id(self, kept: KeptDevice) -> bool:
+        """Whether detection tells if it is there; of what has an address, or is the driver's own, only trying does.
+
+        An author's own scan need not see what the author's own code has open.
+        """
+        return not (kept.by_address or self._session.is_drivers_own(kept))
+
     def _needs_a_look(self, kept: KeptDevice) -> bool:
         if kept.changing.locked() or kept.job or kept.wanted is Wanted.DISCONNECTED or self._left_out.why(kept.driver):
             return False
@@ -148,11 +155,6 @@ class Upkeep:
         if kept.managed is None:
             return True
         return kept.managed.state is DriverState.ERROR and kept.managed.life.wanted is None
-
-
-def _by_id(kept: KeptDevice) -> bool:
-    """Whether detection finds it; what was given by address is only known by trying."""
-    return not kept.device_id.startswith(("tcp:", "pty:", "serial:"))
 
 
 def _unplugged(device_id: str) -> DriverError:

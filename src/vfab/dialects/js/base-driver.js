@@ -15,6 +15,7 @@ class BaseDriver extends EventEmitter {
   constructor(options = {}) {
     super();
     this.options = { ...options };
+    this.config = this.options;
     this.name = options.name;
     this.deviceId = options.deviceId;
     this.host = options.host;
@@ -22,6 +23,7 @@ class BaseDriver extends EventEmitter {
     this.socket = null;
     this.connected = false;
     this.log = ports.log;
+    this.logger = ports.log;
   }
 
   /** Reach the device; override it to speak to the device after `await super.connect()`. */

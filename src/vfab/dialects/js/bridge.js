@@ -111,17 +111,22 @@ function authors(method, command, args, named) {
   return driver[executor](command, args.length > 0 ? args[0] : named);
 }
 
+let saysConnected = false;
+
 const own = {
   $new(options) {
     driver = new DriverClass(options);
   },
   $call: (method, command, args, named) => authors(method, command, args, named),
-  $life(method) {
-    return typeof driver?.[method] === 'function' ? driver[method]() : null;
+  async $life(method) {
+    const answer = typeof driver?.[method] === 'function' ? await driver[method]() : null;
+    if (method === 'connect') saysConnected = driver?.connected === true;
+    return answer;
   },
   $connected() {
-    const is = driver?.isConnected ?? driver?.connected;
-    return typeof is === 'function' ? is.call(driver) : is;
+    if (typeof driver?.isConnected === 'function') return driver.isConnected();
+    // a connect of the author's own may leave the base's `connected` alone: then that it succeeded is all that is known
+    return driver?.isConnected ?? (saysConnected || driver?.connected ? driver.connected : undefined);
   },
 };
 
