@@ -10,7 +10,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vfab.model.errors import ProtocolError
-from vfab.protocols.gpsd import LINE_MAX, UNWATCH, WATCH, GpsdClient, LineReceiver, encode_report, parse_command
+from vfab.protocols.gpsd import (
+    LINE_MAX,
+    UNWATCH,
+    WATCH,
+    GpsdClient,
+    LineReceiver,
+    encode_report,
+    parse_command,
+    split_commands,
+)
 from vfab.protocols.nmea import Fix
 
 TPV = {
@@ -105,3 +114,26 @@ def test_the_servers_side_reads_what_the_clients_side_asks() -> None:
     for bad in (b"WATCH", b"?WATCH={", b"?WATCH=7;", b"?\xff;", b"?;", b"?" + b'W={"a":' + b"[" * 20_000):
         with pytest.raises(ProtocolError):
             parse_command(bad)
+
+
+@pytest.mark.parametrize(
+    ("data", "commands", "rest"),
+    [
+        pytest.param(WATCH, [b'?WATCH={"enable":true,"json":true,"scaled":true}'], b"", id="our own"),
+        pytest.param(b'?WATCH={"enable":true}', [b'?WATCH={"enable":true}'], b"", id="without an end, as gps3 does"),
+        pytest.param(b"?VERSION;?POLL;\r\n?DEVICES\n", [b"?VERSION", b"?POLL", b"?DEVICES"], b"", id="several"),
+        pytest.param(
+            b'?WATCH={"a":"};?X;\xc3\xa9"}?POLL;', [b'?WATCH={"a":"};?X;\xc3\xa9"}', b"?POLL"], b"", id="in a text"
+        ),
+        pytest.param(b'?WATCH={"enable"', [], b'?WATCH={"enable"', id="begun"),
+        pytest.param(b"?WATCH={x}\n?POLL;", [b"?WATCH={x}", b"?POLL"], b"", id="no JSON"),
+        pytest.param(b"?PO", [], b"?PO", id="half a name"),
+    ],
+)
+def test_a_command_ends_where_its_object_or_its_line_does(data: bytes, commands: list[bytes], rest: bytes) -> None:
+    assert split_commands(data) == (commands, rest)
+    held, found = b"", []
+    for at in range(len(data)):  # byte by byte
+        new, held = split_commands(held + data[at : at + 1])
+        found += new
+    assert (found, held) == (commands, rest)

@@ -108,6 +108,13 @@ def test_the_bytes_are_those_of_the_rfc() -> None:
     assert client.data_to_send() == b"a\xff\xffb"
 
 
+@pytest.mark.parametrize("code", [Code.NOTIFY_MODEMSTATE, Code.NOTIFY_LINESTATE])
+def test_a_client_may_ask_for_the_present_state(code: Code) -> None:
+    assert AccessServer().feed(bytes((255, 250, 44, code, 255, 240))) == [Request(code, 0)]
+    with pytest.raises(ProtocolError, match="0 bytes instead of 1"):
+        ClientPort().feed(bytes((255, 250, 44, 100 + code, 255, 240)))
+
+
 def test_modem_and_line_states_are_told_only_when_wanted() -> None:
     client, server = ClientPort(), AccessServer()
     client.request(Code.SET_MODEMSTATE_MASK, 0)

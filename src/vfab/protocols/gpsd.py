@@ -11,6 +11,7 @@ from __future__ import annotations
 import datetime as dt
 import json
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -28,12 +29,15 @@ __all__ = [
     "LineReceiver",
     "encode_report",
     "parse_command",
+    "split_commands",
 ]
 
 DEFAULT_PORT = 2947
 LINE_MAX = 65_536
 WATCH = b'?WATCH={"enable":true,"json":true,"scaled":true};\n'
 UNWATCH = b'?WATCH={"enable":false};\n'
+_COMMAND_NAME = re.compile(rb"\?[A-Za-z]+=?")
+_JSON = json.JSONDecoder()
 _K95 = 1.96
 """gpsd scales its error estimates to 95 % (its GPSD_CONFIDENCE); the standard uncertainty is that over 1.96."""
 _QUALITY = {0: None, 1: 1, 2: 2, 3: 5, 4: 4, 5: 6, 6: 6, 7: 7, 8: 8, 9: None}
@@ -200,6 +204,35 @@ def encode_report(kind: str, **data: Any) -> bytes:
     return json.dumps({"class": kind, **data}, separators=(",", ":")).encode() + b"\r\n"
 
 
+def split_commands(data: bytes) -> tuple[list[bytes], bytes]:
+    """(what is whole of a client's commands, what is not yet).
+
+    A command ends with a semicolon or its line, or where its JSON object does: several clients send nothing more, and
+    gpsd takes what came at once for whole.
+    """
+    commands = []
+    while data := data.lstrip(b" \t\r\n;"):
+        end = _command_end(data)
+        if end is None:
+            break
+        commands.append(data[:end])
+        data = data[end:]
+    return commands, data
+
+
+def _command_end(data: bytes) -> int | None:
+    line = data.find(b"\n")
+    name = _COMMAND_NAME.match(data)
+    if name is not None and name[0].endswith(b"="):
+        try:
+            text = data[name.end() :].decode("latin-1")  # a character for each byte
+            return name.end() + _JSON.raw_decode(text)[1]
+        except (ValueError, RecursionError):
+            return line if line >= 0 else None
+    ends = [end for end in (line, data.find(b";")) if end >= 0]
+    return min(ends) if ends else None
+
+
 def parse_command(line: bytes) -> tuple[str, dict[str, Any]]:
     """(name, arguments) of a client's command: `?WATCH={"enable":true};` is ("WATCH", {"enable": True}).
 
@@ -213,5 +246,6 @@ def parse_command(line: bytes) -> tuple[str, dict[str, Any]]:
     except (ValueError, RecursionError):
         arguments, shown = None, ""
     if not text.startswith(b"?") or not shown.isalpha() or not isinstance(arguments, dict):
-        raise ProtocolError(f"{line[:80]!r} is no command of gpsd's protocol", context={"line": repr(line[:80])})
+        shown = line[:80].decode("utf-8", "replace").strip()
+        raise ProtocolError(f"{shown} is no command of gpsd's protocol", context={"line": shown})
     return shown.upper(), arguments

@@ -165,7 +165,8 @@ class Request:
 
     Attributes:
         code: what about.
-        value: a number, 0 asks for the present one; for SIGNATURE the text, empty asks for ours.
+        value: a number, 0 asks for the present one; for SIGNATURE the text, empty asks for ours. A NOTIFY_… asks for
+            the present state.
     """
 
     code: Code
@@ -389,7 +390,8 @@ class AccessServer(_Telnet):
             known = Code(code)
         except ValueError:
             return None
-        value = _value_of(known, body)
+        polls = known in {Code.NOTIFY_LINESTATE, Code.NOTIFY_MODEMSTATE} and not body  # pyserial asks so
+        value = 0 if polls else _value_of(known, body)
         match known:
             case Code.SET_MODEMSTATE_MASK:
                 self.modemstate_mask = int(value)

@@ -19,6 +19,7 @@ import vfab.drivers.serial_link.driver as driver_module
 from needs import program
 from vfab.drivers.serial_link.driver import SerialLinkDriver
 from vfab.drivers.serial_link.simulator import SerialSimulator
+from vfab.drivers.tcp.simulator import TcpSimulator
 from vfab.model.errors import ConnectError
 from vfab.protocols.rfc2217 import Code, Parity
 from vfab.sdk.testing import DriverBench, manifest_in, soon
@@ -60,6 +61,36 @@ def test_an_unplugged_port_is_lost_and_another_one_at_its_place_is_opened(tmp_pa
     finally:
         first.kill()
         first.wait()
+
+
+def test_pyserial_polls_the_modem_lines_of_our_rfc_2217_server() -> None:
+    serial = pytest.importorskip("serial")
+    with (
+        SerialSimulator(rfc2217=True) as device,
+        serial.serial_for_url(f"{device.address}?poll_modem&timeout=60", timeout=60) as port,
+    ):
+        soon(lambda: port.cts)
+        port.rts = False
+        soon(lambda: not port.cts)
+        port.write(b"*IDN?\n")
+        assert port.readline() == b"vfab,Serial simulator,0,1.0\r\n"
+
+
+def test_what_rfc_2217_does_not_have_and_numbers_that_are_none_end_no_simulator() -> None:
+    with (
+        SerialSimulator(rfc2217=True) as device,
+        socket.create_connection(("127.0.0.1", int(device.address.rsplit(":", 1)[1])), 60) as client,
+    ):
+        lines = client.makefile("rb")
+        client.sendall(bytes((255, 250, 44, Code.SET_CONTROL, 99, 255, 240)) + "COUNT ²\n".encode())
+        assert next(lines) == b"ERR unknown\r\n"
+    with TcpSimulator() as tcp, socket.create_connection(("127.0.0.1", tcp.port), 60) as client:
+        lines = client.makefile("rb")
+        for line in ("COUNT ²", "LATER soon x", "LATER"):
+            client.sendall(f"{line}\n".encode())
+            assert next(lines) == b"ERR unknown\n"
+        client.sendall(b"LATER 0.01 now\n")
+        assert [next(lines), next(lines)] == [b"OK\n", b"now\n"]
 
 
 def test_pyserial_uses_our_rfc_2217_server() -> None:

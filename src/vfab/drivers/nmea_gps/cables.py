@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import os
+import select
 import socket
 import threading
 from contextlib import suppress
+from typing import TYPE_CHECKING, Any
 
-from vfab.model.errors import DeviceBusy, ProtocolError
-from vfab.protocols.gpsd import encode_report, parse_command
+from vfab.model.errors import DeviceBusy
 from vfab.sdk.simulation import PtyLink
+
+if TYPE_CHECKING or __package__:
+    from .conversation import GpsdConversation
+else:
+    from conversation import GpsdConversation
 
 __all__ = ["PtyCable", "TcpCable"]
 
@@ -46,7 +52,7 @@ class TcpCable:
         self._gpsd = gpsd
         self._lock = threading.Lock()
         self._listener: socket.socket | None = None
-        self._clients: dict[socket.socket, bool] = {}
+        self._clients: dict[socket.socket, GpsdConversation | None] = {}
         self.address = ""
 
     def plug_in(self) -> None:
@@ -79,12 +85,19 @@ class TcpCable:
 
     close = unplug
 
-    def write(self, data: bytes) -> None:
-        """Speak to who listens; one that takes nothing is hung up on."""
+    def write(self, sentences: bytes, reports: dict[str, dict[str, Any]] | None = None) -> None:
+        """Speak to who listens; one that takes nothing is hung up on.
+
+        Args:
+            sentences: as the receiver says them.
+            reports: what gpsd makes of them, by class.
+        """
         with self._lock:
-            for client in [client for client, wants in self._clients.items() if wants]:
+            for client, talk in list(self._clients.items()):
+                said = sentences if talk is None else talk.tell(reports or {}, sentences)
                 try:
-                    client.sendall(data)
+                    if said:
+                        client.sendall(said)
                 except OSError:
                     del self._clients[client]
                     client.close()
@@ -96,24 +109,20 @@ class TcpCable:
             except OSError:
                 return
             client.settimeout(1.0)
-            with self._lock:
-                self._clients[client] = not self._gpsd
-            if self._gpsd:
-                threading.Thread(target=self._serve, args=(client,), daemon=True).start()
+            talk = GpsdConversation() if self._gpsd else None
+            with self._lock, suppress(OSError):
+                if talk is not None:
+                    client.sendall(talk.greet())
+                self._clients[client] = talk
+            if talk is not None:
+                threading.Thread(target=self._serve, args=(client, talk), daemon=True).start()
 
-    def _serve(self, client: socket.socket) -> None:
-        with suppress(OSError):
-            client.sendall(encode_report("VERSION", release="simulated", proto_major=3, proto_minor=14))
-            client.settimeout(None)
-            for line in client.makefile("rb"):
-                try:
-                    name, arguments = parse_command(line)
-                except ProtocolError as error:
-                    client.sendall(encode_report("ERROR", message=error.message))
-                    continue
-                if name == "WATCH":
-                    receivers = [{"class": "DEVICE", "path": "/dev/sim"}]
-                    client.sendall(encode_report("DEVICES", devices=receivers))
-                    with self._lock:
-                        if client in self._clients:
-                            self._clients[client] = bool(arguments.get("enable", True))
+    def _serve(self, client: socket.socket, talk: GpsdConversation) -> None:
+        with suppress(OSError, ValueError):  # the cable was pulled
+            while True:
+                select.select([client], [], [])
+                data = client.recv(65536)
+                if not data:
+                    return
+                with self._lock:
+                    client.sendall(talk.hear(data))

@@ -23,10 +23,9 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from types import TracebackType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from vfab.model.errors import ConfigurationError, DriverError
-from vfab.protocols.gpsd import encode_report
 from vfab.protocols.nmea import GGA, GLL, GSA, GSV, RMC, VTG, ZDA, InView, Record, encode, sentence_of, ubx_frame
 from vfab.sdk.simulation import refused, serve_until_told
 
@@ -156,7 +155,10 @@ class NmeaGpsSimulator:
         began, number = time.monotonic(), 0
         while not self._stopping.wait(max(0.0, began + number * self._pause_s - time.monotonic())):
             if not self._is("silent"):
-                self._cable.write(self.gpsd_bytes(number) if self._gpsd else self.moment_bytes(number))
+                if isinstance(self._cable, TcpCable):
+                    self._cable.write(self.moment_bytes(number), self.gpsd_reports(number))
+                else:
+                    self._cable.write(self.moment_bytes(number))
             if self._faults.get("unplug") == number:
                 self._cable.unplug()
             number += 1
@@ -217,18 +219,21 @@ class NmeaGpsSimulator:
             parts.insert(1, ubx_frame(0x01, 0x07, b"".join(parts)[:200]) + b"\x00\xff$\xb5\xd3$GP")
         return b"".join(parts)
 
-    def gpsd_bytes(self, number: int) -> bytes:
-        """What gpsd reports at moment `number`."""
+    def gpsd_reports(self, number: int) -> dict[str, dict[str, Any]]:
+        """What gpsd reports at moment `number`, by class."""
         seconds = number / self.rate_hz
         now = self.start_time + dt.timedelta(seconds=seconds)
         latitude, longitude, course = self.track.at(seconds)
         stamp = now.isoformat(timespec="milliseconds").replace("+00:00", "Z")
         if not self.has_fix(number):
-            return encode_report("TPV", device="/dev/sim", mode=1, time=stamp)
-        sky = encode_report("SKY", device="/dev/sim", hdop=0.9, vdop=1.3, nSat=9, uSat=9)
-        place = {"lat": round(latitude, 9), "lon": round(longitude, 9), "altMSL": self.track.altitude_m}
+            return {"TPV": {"device": "/dev/sim", "mode": 1, "time": stamp}}
+        altitude_m = self.track.altitude_m
+        place = {"lat": round(latitude, 9), "lon": round(longitude, 9), "altMSL": altitude_m, "alt": altitude_m}
         moving = {"speed": self.track.speed_m_s, "track": round(course, 4)}
-        return sky + encode_report("TPV", device="/dev/sim", mode=3, time=stamp, **place, **moving)
+        return {
+            "SKY": {"device": "/dev/sim", "hdop": 0.9, "vdop": 1.3, "nSat": 9, "uSat": 9},
+            "TPV": {"device": "/dev/sim", "mode": 3, "time": stamp, **place, **moving},
+        }
 
 
 def _pause_s(rate_hz: float, speed: str | float) -> float:

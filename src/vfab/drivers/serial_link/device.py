@@ -42,7 +42,7 @@ class LineDevice:
                 said = [rest]
             case "*IDN?":
                 said = [IDENTITY]
-            case "COUNT" if rest.isdigit():
+            case "COUNT" if rest.isdecimal():
                 said = ["OK", *(f"tick {number}" for number in range(1, min(int(rest), _COUNT_MAX) + 1))]
             case "BREAKS?":
                 said = [str(self.breaks)]

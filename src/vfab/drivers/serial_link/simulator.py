@@ -166,7 +166,8 @@ class SerialSimulator:
         if code is Code.SIGNATURE:
             self._telnet.say(code, value or "vfab serial simulator")
         elif code is Code.SET_CONTROL:
-            self._control(Control(int(value)))
+            if value in set(Control):  # what RFC 2217 does not have is left without an answer
+                self._control(Control(int(value)))
         elif code is Code.NOTIFY_MODEMSTATE:
             self._telnet.say(code, self._modem())
         else:

@@ -98,10 +98,10 @@ class TcpSimulator:
                 reply = [rest]
             case "*IDN?":
                 reply = [IDENTITY]
-            case "COUNT" if rest.isdigit():
+            case "COUNT" if rest.isdecimal():
                 reply = ["OK", *(f"tick {number}" for number in range(1, min(int(rest), COUNT_MAX) + 1))]
-            case "LATER":
-                seconds, _, text = rest.partition(" ")
+            case "LATER" if (seconds := rest.partition(" ")[0]).replace(".", "", 1).isdecimal():
+                text = rest.partition(" ")[2]
                 threading.Thread(target=self._say_later, args=(float(seconds), text), daemon=True).start()
                 reply = ["OK"]
             case "MUTE":
