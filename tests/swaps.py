@@ -7,6 +7,7 @@ import pty
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from hosting import Rig, write_plugin
@@ -118,6 +119,19 @@ def swap(r: Rig, device: ManagedDevice, source: str, options: SwapOptions = QUIC
     folder = r.folder / f"new{r.count}"
     manifest = write_plugin(folder, source, **{"version": "2", **fields})
     return Swap(device, manifest, folder, {}, options=options)
+
+
+def hosts_of(r: Rig) -> list[int]:
+    """The processes that the zygote has forked and that run."""
+    found = []
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            state, parent, *_ = stat.read_text().rpartition(")")[2].split()
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+        if int(parent) == r.spawner.zygote_pid and state not in {"Z", "X"}:
+            found.append(int(stat.parent.name))
+    return found
 
 
 async def seen(r: Rig, lines: list[str], last: str) -> list[str]:

@@ -137,6 +137,30 @@ def test_a_link_outlives_the_host_and_the_next_one_takes_it_over(tmp_path: Path)
     asyncio.run(main())
 
 
+def test_a_connection_that_a_driver_left_in_the_middle_of_a_conversation_is_made_anew(tmp_path: Path) -> None:
+    async def main() -> None:
+        with socket.create_server(("127.0.0.1", 0)) as server:
+            address = f"tcp://127.0.0.1:{server.getsockname()[1]}"
+            async with rig(tmp_path) as r:
+                device = r.adopt(LINKED, address=address, safe_stop=["STOP\\r"])
+                await device.connect()
+                first, _ = server.accept()
+                pid = device.pid
+                assert pid is not None
+                first.sendall(b"half of an ans")
+                os.kill(pid, signal.SIGKILL)
+                await r.until(lambda: device.pid not in {None, pid} and device.state is S.CONNECTED)
+                with first, first.makefile("rb") as heard:
+                    assert heard.read() == b"hello\nSTOP\r", "it was made safe, then left"
+                second, _ = server.accept()
+                with second:
+                    second.sendall(b"answer\n")
+                    assert await device.call("ask", "what") == "answer\n"
+                await device.close()
+
+    asyncio.run(main())
+
+
 @pytest.mark.parametrize("how", ["killed while disconnecting", "deaf in connect", "deaf while closing", "in error"])
 def test_a_driver_that_did_not_leave_its_device_safe_is_replaced_by_the_safe_stop(tmp_path: Path, how: str) -> None:
     source = LINKED.replace('self.link.write(b"safe\\n")', "Path('bar').exists() or self.hang()")

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from hosting import Rig, rig
-from swaps import COUNTER, QUICK, TWO, instrument, port, seen, swap
+from swaps import COUNTER, QUICK, TWO, hosts_of, instrument, port, seen, swap
 from vfab.kernel.managed import ManagedDevice
 from vfab.kernel.swap import SwapOptions
 from vfab.model.errors import DriverFailed, HostDied, Refused, SwapFailed, TimeoutExceeded
@@ -23,19 +23,6 @@ from vfab.model.lifecycle import DriverState
 S = DriverState
 STEPS = ("prepare", "drain", "hand_over", "cut")
 PATIENT = SwapOptions(probation_s=0.02, drain_s=60.0)
-
-
-def hosts_of(r: Rig) -> list[int]:
-    """The processes that the zygote has forked and that run."""
-    found = []
-    for stat in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            state, parent, *_ = stat.read_text().rpartition(")")[2].split()
-        except (FileNotFoundError, ProcessLookupError):
-            continue
-        if int(parent) == r.spawner.zygote_pid and state not in {"Z", "X"}:
-            found.append(int(stat.parent.name))
-    return found
 
 
 async def owned_by_one(r: Rig, device: ManagedDevice, *names: str) -> None:

@@ -13,7 +13,10 @@ import itertools
 import os
 import select
 import socket
+import stat
+import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -208,6 +211,18 @@ class LinkKeeper:
                         self.close(held.address)
         return reached
 
+    async def hang_up(self) -> None:
+        """Close the connections that a driver left in the middle of a conversation; who asks for them gets new ones.
+
+        The next driver would read the rest of what the one before had asked for. Ports and nodes stay open: the device
+        feels it when they are opened, and lines that are half said end there.
+        """
+        for held in [held for held in self._held.values() if _converses(held.fd)]:
+            if self.manifest.safe_stop_bytes():
+                await asyncio.to_thread(_see_out, os.dup(held.fd))
+            if self._held.get(held.address) is held:
+                self.close(held.address)
+
     def close(self, address: str | None = None) -> None:
         """Close one link, or all; one that is being opened is closed as soon as it is open."""
         for name in [address] if address is not None else list(self._opening):
@@ -222,6 +237,28 @@ def _own(device: DeviceInfo) -> tuple[str, ...]:
     """What the device is opened by: its address, and the node of one that is addressed by its folder in sysfs."""
     folder, _, name = device.address.rpartition("/")
     return (device.address, f"/dev/{name}") if folder.startswith("/sys/bus/") and name else (device.address,)
+
+
+def _converses(fd: int) -> bool:
+    """Whether it is a connection over a network, which can be made anew."""
+    if not stat.S_ISSOCK(os.fstat(fd).st_mode):
+        return False
+    with socket.socket(fileno=os.dup(fd)) as sock:
+        return sock.type == socket.SOCK_STREAM
+
+
+def _see_out(fd: int) -> None:
+    """Say that nothing follows, and take what still comes until the other end has heard that, for a moment at most.
+
+    To close with bytes unread would reset the connection, and what was said last, the safe stop, might be lost by that.
+    """
+    ends = time.monotonic() + _SAFE_STOP_S
+    with socket.socket(fileno=fd) as sock, suppress(OSError):
+        sock.shutdown(socket.SHUT_WR)
+        while (left_s := ends - time.monotonic()) > 0:
+            sock.settimeout(left_s)
+            if not sock.recv(65536):
+                return
 
 
 def _alive(fd: int) -> bool:

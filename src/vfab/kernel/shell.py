@@ -312,6 +312,8 @@ class DeviceShell:
             self._publish(self, "safe_stop", {"links": reached}, "kernel")
         if leave:
             self._links.close()
+        elif send:
+            await self._links.hang_up()
 
     def _start(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.get_running_loop().create_task(work)

@@ -295,7 +295,7 @@ class Swap:
         self.report.outcome = "rolled_back"
         device.permit(old.plugin.manifest)
         try:
-            await self._give_back(old, newer)
+            await self._give_back(old, newer, unread=not was_cut)
         except DriverError as second:
             self.report.outcome = "lost"
             if was_cut:
@@ -332,8 +332,12 @@ class Swap:
             "streaming": (said if asked and not failed else handed)["streaming"],
         }
 
-    async def _give_back(self, old: Host, newer: Mapping[str, Any] | None) -> None:
-        """Have the old driver go on from what is newer, or, where it cannot make sense of that, from its own state."""
+    async def _give_back(self, old: Host, newer: Mapping[str, Any] | None, *, unread: bool) -> None:
+        """Have the old driver go on from what is newer, or, where it cannot make sense of that, from its own state.
+
+        What it had not read it reads now only if it is still `unread`: else the new one has read it, and more.
+        """
+        own = self._handed if unread else {**self._handed, "unread": newer["unread"] if newer is not None else {}}
         if newer is not None:
             try:
                 await self._give(old, newer)
@@ -342,7 +346,7 @@ class Swap:
                 raise
             except DriverError as error:
                 _log.warning("%s: %s does not take the newer state: %s", self._device.id, self.report.old, error)
-        await self._give(old, self._handed)
+        await self._give(old, own)
 
     # -- words and small things ---------------------------------------------------------------------------------------
 
