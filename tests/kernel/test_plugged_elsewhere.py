@@ -7,8 +7,8 @@ import os
 import pty
 import select
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -119,18 +119,25 @@ def test_a_reset_goes_to_where_the_device_is_now(tmp_path: Path, noticed: bool, 
     asyncio.run(main())
 
 
+@asynccontextmanager
+async def unplugged(folder: Path) -> AsyncIterator[tuple[Rig, Bus, ManagedDevice]]:
+    """A device that was connected, then disconnected, then unplugged."""
+    with bus(folder) as b:
+        async with rig(folder, locate=b.locate) as r:
+            old = b.plug("ttyACM0")
+            device = r.adopt(COUNTER, address=str(old.node))
+            await device.connect()
+            await device.disconnect()
+            old.unplug()
+            yield r, b, device
+
+
 def test_a_connect_after_a_disconnect_finds_it_too(tmp_path: Path) -> None:
     async def main() -> None:
-        with bus(tmp_path) as b:
-            async with rig(tmp_path, locate=b.locate) as r:
-                old = b.plug("ttyACM0")
-                device = r.adopt(COUNTER, address=str(old.node))
-                await device.connect()
-                await device.disconnect()
-                old.unplug()
-                new = b.plug("ttyACM1")
-                await device.connect()
-                await works_at(r, device, new)
+        async with unplugged(tmp_path) as (r, b, device):
+            new = b.plug("ttyACM1")
+            await device.connect()
+            await works_at(r, device, new)
 
     asyncio.run(main())
 
@@ -153,20 +160,14 @@ def test_a_driver_that_is_started_again_finds_it_too(tmp_path: Path) -> None:
 
 def test_a_device_that_is_nowhere_is_told_to_be_gone(tmp_path: Path) -> None:
     async def main() -> None:
-        with bus(tmp_path) as b:
-            async with rig(tmp_path, locate=b.locate) as r:
-                old = b.plug("ttyACM0")
-                device = r.adopt(COUNTER, address=str(old.node))
+        async with unplugged(tmp_path) as (r, b, device):
+            with pytest.raises(DriverError):
                 await device.connect()
-                await device.disconnect()
-                old.unplug()
-                with pytest.raises(DriverError):
-                    await device.connect()
-                assert b.looks and not r.of("moved")
-                new = b.plug("ttyACM0")
-                await device.reset()
-                await device.connect()
-                await works_at(r, device, new)
+            assert b.looks and not r.of("moved")
+            new = b.plug("ttyACM0")
+            await device.reset()
+            await device.connect()
+            await works_at(r, device, new)
 
     asyncio.run(main())
 

@@ -72,11 +72,11 @@ class ManagedDevice(ReplaceableShell):
             await self._request(Event.CLOSE, reach={S.SHUTDOWN})
         if self._retry is not None:
             self._retry.cancel()
-        self._forgive_never()
+        self.hosts.forgive_never()
         while self._tasks and self.state is S.SHUTDOWN:
             await asyncio.wait(self._tasks)
         if self.state is S.SHUTDOWN:
-            self._links.close()
+            self.links.close()
             self.streams.close()
 
     async def ready_again(self, timeout_s: float = 60.0) -> None:
@@ -91,7 +91,7 @@ class ManagedDevice(ReplaceableShell):
                         raise self._trouble()
                     await self._next_change()
         except TimeoutError as error:
-            raise TimeoutExceeded(f"{self.id} did not recover within {timeout_s:g} s", **self._where()) from error
+            raise TimeoutExceeded(f"{self.id} did not recover within {timeout_s:g} s", **self.where()) from error
 
     def operate(
         self,
@@ -137,18 +137,18 @@ class ManagedDevice(ReplaceableShell):
         except (ConfigurationError, Cancelled, asyncio.CancelledError):
             raise
         except LinkLost as error:
-            self._fail(error, generation, Event.LINK_LOST)
+            self.fail(error, generation, Event.LINK_LOST)
             raise
         except DriverError as error:
             if not isinstance(error, HostDied):
-                self._fail(error, generation)
+                self.fail(error, generation)
             raise
         finally:
             self._operations[generation] -= 1
             if not self._operations[generation]:
                 del self._operations[generation]
                 # the last of all may have begun on a host that has the device no more: it was taken back from it
-                self._tell(Event.FINISHED, generation if self._operations else self.life.generation)
+                self.signal(Event.FINISHED, generation if self._operations else self.life.generation)
         return result
 
     def call(
@@ -191,8 +191,7 @@ class ManagedDevice(ReplaceableShell):
             self._under_way -= 1
             if not self._under_way:
                 self._quiet.set()
-            if connection.unsettled and self._listened_for_deaf is not connection:
-                self._start(self._end_if_deaf(connection))
+            self.hosts.end_if_deaf(connection)
 
     def end_host(self, pid: int, why: DriverError) -> bool:
         """End the host `pid` at once because of `why`, which is then its cause of death; False: it is not the host.
@@ -207,7 +206,7 @@ class ManagedDevice(ReplaceableShell):
         why.context.update({"device": self.id, "pid": pid, "last_lines": list(process.last_lines)})
         known, process.why = process.why, why
         if known is None and isinstance(why, LimitExceeded):
-            self._tell(Event.OVER_LIMIT, self.life.generation)
+            self.signal(Event.OVER_LIMIT, self.life.generation)
         process.kill()
         return True
 
@@ -219,7 +218,7 @@ class ManagedDevice(ReplaceableShell):
     @property
     def state_dir(self) -> Path | None:
         """The driver's own folder for this device, which lasts; None where it has none. It may not be there yet."""
-        return self._state_dir(self.manifest)
+        return self.hosts.folder()
 
     async def open_channel(self) -> BlockingChannel:
         """A connection of its own for a synchronous caller, to be used from any other thread.
@@ -244,7 +243,7 @@ class ManagedDevice(ReplaceableShell):
         except TimeoutError as error:
             raise TimeoutExceeded(
                 f"{self.id}: {method} was not begun within {timeout_s:g} s: its driver is being replaced",
-                **self._where(),
+                **self.where(),
             ) from error
 
     def _carried_over(self, generation: int) -> int:
@@ -268,7 +267,7 @@ class ManagedDevice(ReplaceableShell):
         """In ERROR, wait for the end of a host that is about to end: it takes no more requests."""
         while self.state is S.ERROR and self.life.host_alive:
             connection = self._connection
-            if connection is not None and connection is not self._unfit and not connection.closed:
+            if connection is not None and connection is not self.hosts.unfit and not connection.closed:
                 return
             await self._next_change()
 

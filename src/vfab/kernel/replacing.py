@@ -81,7 +81,7 @@ class ReplaceableShell(DeviceShell):
         if self._claimed:
             raise DeviceBusy(
                 f"the driver of {self.id} is being replaced already",
-                **self._where(),
+                **self.where(),
                 remedy="Wait until that is done: `vfab device state` tells.",
             )
         self._claimed = True
@@ -112,18 +112,18 @@ class ReplaceableShell(DeviceShell):
 
     def host(self) -> Host:
         """The host that has the device. Raises IllegalTransition: there is none."""
-        host = self._host
+        host = self.hosts.host
         if host is None or self._connection is None:
             raise self._no_driver()
         return host
 
     async def spawn_beside(self, plugin: PluginLike, config: Mapping[str, Any]) -> HostProcess:
         """A host for `plugin` that has nothing to do with the device so far. Raises DriverError."""
-        return await self._spawner.spawn(self._spec(plugin, config))
+        return await self.hosts.spawn_beside(plugin, config)
 
     def permit(self, manifest: Manifest) -> None:
         """From now on links are opened, and the device is made safe, as `manifest` says."""
-        self._links.manifest = manifest
+        self.links.manifest = manifest
 
     async def replaced(self, *, at_once: bool = False) -> None:
         """Wait until no replacement is under way.
@@ -148,11 +148,11 @@ class ReplaceableShell(DeviceShell):
     @property
     def broken_links(self) -> list[str]:
         """Addresses of links that are open here and whose other end is gone."""
-        return self._links.broken
+        return self.links.broken
 
     def trusted(self, host: Host) -> None:
         """`host` is not on probation any more: its end is told to the table like any other's, if it was meanwhile."""
-        self._start(self._watch(host, self.life.generation))
+        self.hosts.watch(host)
 
     async def make_safe(self) -> None:
         """Send the device what the manifest says for when a driver is gone."""
@@ -169,32 +169,32 @@ class ReplaceableShell(DeviceShell):
         if between is not None:
             between[1].set()
 
-    async def _known_who_has_it(self, host: Host) -> None:
+    async def known_who_has_it(self, host: Host) -> None:
+        """Wait until it is: the end of a host that has let go may be nothing to the device."""
         if self._between is not None and self._between[0] is host:
             await self._between[1].wait()
 
     def ahead(self, host: Host) -> dict[str, Any]:
         """Give the device's links and streams to `host`; what it must be told of them."""
         links = host.process.links
-        streams = self.streams.pass_ahead(links, self._links.pass_on)
-        return {"links": self._links.pass_ahead(links), "streams": streams}
+        streams = self.streams.pass_ahead(links, self.links.pass_on)
+        return {"links": self.links.pass_ahead(links), "streams": streams}
 
     def exchange(self, new: Host, *, on_probation: bool = False) -> None:
         """`new` has the device from now on; what the host before still says of the device's life is stale.
 
         The end of one on probation is the replacement's business, not the table's.
         """
-        before = self._host
-        self._host, self._plugin, self.config, self.handshake = new, new.plugin, new.config, new.handshake
+        before = self.hosts.host
+        self.hosts.host, self.plugin, self.config, self.handshake = new, new.plugin, new.config, new.handshake
         if before is not None:
-            before.process.on_line = lambda line: False
-        new.process.on_line, new.process.on_skipped = self._lines.take, self._lines.skip
+            self.voice.ignore(before)
+        self.voice.listen_to(new)
         self.permit(new.plugin.manifest)
         self._take(Signal(Event.SWAPPED))
-        generation = self.life.generation
-        self._forgive_later(generation)
+        self.hosts.forgive_later(self.life.generation)
         if not on_probation:
-            self._start(self._watch(new, generation))
+            self.hosts.watch(new)
 
     def lost_in_swap(self, error: DriverError) -> None:
         """Neither driver has the device: its host ends, and what follows is what follows every death."""
@@ -257,13 +257,7 @@ class ReplaceableShell(DeviceShell):
         with contextlib.ExitStack() as unless_opened:
             unless_opened.enter_context(ours)
             with theirs:
-                token = self._links.pass_on(theirs.fileno(), host.process.links)
+                token = self.links.pass_on(theirs.fileno(), host.process.links)
             await host.connection.call(OPEN_CHANNEL, token)
             unless_opened.pop_all()
         return ours
-
-    # -- telling ------------------------------------------------------------------------------------------------------
-
-    def tell(self, kind: str, data: Mapping[str, Any]) -> None:
-        """Publish what happens to the device's driver."""
-        self._publish(self, kind, data, "kernel")

@@ -171,7 +171,7 @@ class Swap:
         device = self._device
         try:
             process = await device.spawn_beside(self._plugin, self._config)
-            host = Host(device, self._plugin, self._config, process)
+            host = Host(device.voice, self._plugin, self._config, process)
             await host.open()
             try:
                 runtime = self._plugin.manifest.runtime
@@ -277,7 +277,7 @@ class Swap:
         await self._note("commit")
         self.report.outcome = "committed"
         self._device.trusted(new)
-        self._device.tell("swapped", self.report.to_dict())
+        self._device.publish("swapped", self.report.to_dict())
 
     async def _roll_back(self, old: Host, new: Host, error: BaseException) -> None:
         """The old driver takes the device back, because of `error`."""
@@ -304,7 +304,7 @@ class Swap:
         else:
             if was_cut:
                 device.exchange(old)
-        device.tell("swap_rolled_back", self.report.to_dict())
+        device.publish("swap_rolled_back", self.report.to_dict())
 
     async def _taken_back(self, old: Host, new: Host) -> Mapping[str, Any] | None:
         """Have the new driver let go; what the old one is to go on from, or None: it does not let go."""
@@ -356,7 +356,7 @@ class Swap:
     async def _note(self, step: str) -> None:
         """Tell that `step` comes now. Raises SwapFailed: it cannot be written down."""
         detail = {"old": self.report.old, "new": self.report.new}
-        self._device.tell("swap", {"step": step, **detail})
+        self._device.publish("swap", {"step": step, **detail})
         try:
             await self._options.journal(step, {"device": self._device.id, **detail})
         except DriverError:

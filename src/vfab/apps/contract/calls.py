@@ -11,8 +11,8 @@ from vfab.apps.contract.bench import LIFE, ContractBench, Operation, Pace, bring
 from vfab.apps.contract.examples import is_free_text
 from vfab.apps.contract.expect import must_be_usable
 from vfab.apps.contract.model import Broken, Skip
+from vfab.kernel.host_keeper import DEAF_S
 from vfab.kernel.managed import ManagedDevice
-from vfab.kernel.shell import DEAF_S
 from vfab.model.errors import Cancelled, ConfigurationError, DriverError
 from vfab.model.lifecycle import DriverState
 from vfab.sdk.testing import FaultProxy
