@@ -14,7 +14,8 @@ import pytest
 
 from apps.nodes import Node, node_of
 from apps.programs import Vfab, plugin
-from vfab.sdk.testing import soon
+from vfab.drivers.keithley2400.simulator import KeithleySimulator
+from vfab.sdk.testing import patience, soon
 
 SOURCE = """
 from vfab.sdk import BaseDriver, command
@@ -116,6 +117,26 @@ def test_a_swap_that_fails_changes_nothing_and_says_why(vfab: Vfab, address: str
         (("mode", "one", "sleepy"), "usage"),
     ):
         assert vfab("driver", *wrong, "--json").error["code"] == code, wrong
+
+
+def test_who_measures_is_waited_for_or_told_in_one_line_that_the_outputs_are_off(vfab: Vfab) -> None:
+    made = node_of(vfab)
+    made.up()
+    with KeithleySimulator("2400", speed="10") as meter:
+        assert vfab("device", "connect", meter.address, "--driver", "keithley2400").code == 0
+        measuring = vfab.start("measure", "continuous", "source_v=0.5", "count=0", "--device", meter.address)
+        soon(lambda: sum("READ?" in message for message in meter.heard) > 5, 30, "a handful of readings")
+        refused = vfab("driver", "reload", "keithley2400", "--wait", "0.1", "--json").error
+        assert refused["code"] == "refused" and "--now" in refused["remedy"] and not meter.output_off.is_set()
+        (swap,) = vfab("driver", "reload", "keithley2400", "--now", "--json").json["swaps"]
+        assert swap["outcome"] == "committed" and meter.output_off.is_set()
+        _, err = measuring.communicate(timeout=patience(60))
+        assert measuring.returncode != 0
+        (told,) = [line for line in err.splitlines() if "outputs are off" in line]
+        assert told.startswith("vfab: continuous was aborted after "), err
+        again = vfab("measure", "single", "source_v=0.5", "--device", meter.address, "--json")
+        assert again.json["completed"] is True
+    made.down()
 
 
 def test_a_reload_takes_the_code_that_is_on_disk(vfab: Vfab, address: str, node: Node, home: Path) -> None:

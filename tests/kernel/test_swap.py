@@ -191,7 +191,7 @@ def test_whatever_fails_the_old_driver_has_the_device_as_before(tmp_path: Path, 
                 async def write(step: str, detail: Mapping[str, Any]) -> None:
                     journal.append(step)
 
-                options = SwapOptions(probation_s=0.5, hand_over_s=1.0, journal=write)
+                options = SwapOptions(probation_s=600.0, hand_over_s=1.0, journal=write)  # whatever fails, fails in it
                 with pytest.raises(SwapFailed, match="as before") as failed:
                     await swap(r, device, FAILING[how], options).run()
                 assert failed.value.context["restored"] is True and failed.value.remedy

@@ -322,3 +322,22 @@ def test_a_new_driver_that_saves_nothing_the_old_one_reads_gives_back_what_it_wa
             assert await device.operate("add") == 5, "what was added meanwhile only the new one knows"
 
     asyncio.run(main())
+
+
+@pytest.mark.parametrize("how", ["return {}[1]", "time.sleep(600)"])
+def test_a_health_check_that_fails_or_hangs_later_is_no_health(tmp_path: Path, how: str) -> None:
+    async def main() -> None:
+        async with rig(tmp_path) as r:
+            device = r.adopt(COUNTER, address=port())
+            await device.connect()
+            sick = tmp_path / "sick"
+            check = f"        if Path({str(sick)!r}).exists(): {how}\n        return True\n"
+            source = f"{TWO}    def is_connected(self):\n{check}"
+            options = SwapOptions(probation_s=600.0, hand_over_s=0.5)
+            swapping = await on_probation(r, device, swap(r, device, source, options))
+            sick.touch()
+            assert "is_connected" in (await found_out(swapping)).message
+            sick.unlink()
+            assert await device.call("name") == "one"
+
+    asyncio.run(main())

@@ -20,10 +20,10 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Coroutine, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from msgspec import structs
 
@@ -31,6 +31,7 @@ from vfab.kernel.hosts import Host
 from vfab.kernel.on_probation import OnProbation, ProbationFailed
 from vfab.kernel.probation import Pulse
 from vfab.kernel.swap_words import NewPlugin, SwapOptions, SwapReport
+from vfab.kernel.uncancelled import to_the_end
 from vfab.model.errors import DriverError, DriverFailed, HostDied, Refused, SwapFailed, TimeoutExceeded
 from vfab.model.lifecycle import DriverState
 from vfab.model.limits import limits_and_settings
@@ -42,11 +43,11 @@ if TYPE_CHECKING:
 
 __all__ = ["Swap", "SwapOptions", "SwapReport"]
 
-T = TypeVar("T")
 _LOOK_S = 0.02
 _LOOK_AGAIN_S = 0.25
 _ASK_AGAIN_S = 1.0
 _DIES_S = 1.0
+_KILLED_S = 5.0
 _RUNNING = frozenset({DriverState.READY, DriverState.CONNECTED, DriverState.BUSY})
 _log = logging.getLogger("vfab.swap")
 S = DriverState
@@ -225,16 +226,16 @@ class Swap:
             await device.hold_channels(new, options.hand_over_s)
             self._see_that_it_runs()
             self._see_that_it_is_there()
-            await _to_the_end(self._change_hands(old, new, version))
+            await to_the_end(self._change_hands(old, new, version))
             device.open_gate()
             device.move_channels()
             self._watch = OnProbation(device, new, self._pulses, self._options.probation_s)
             await self._watch.passes()
-            await _to_the_end(self._commit(new))
+            await to_the_end(self._commit(new))
         except BaseException as error:
             if self.report.outcome != "committed":
                 if self._handed:
-                    await _to_the_end(self._roll_back(old, new, error))
+                    await to_the_end(self._roll_back(old, new, error))
                 await device.stay_with_channels()
                 if isinstance(error, DriverError | ProbationFailed) and self._handed:
                     raise self._undone(error) from error
@@ -242,7 +243,7 @@ class Swap:
         finally:
             device.whole_again()
             if self.report.outcome == "committed":
-                await _to_the_end(self._end(old))
+                await to_the_end(self._end(old))
             elif self.report.outcome == "lost":
                 await device.no_longer(generation)
 
@@ -286,9 +287,7 @@ class Swap:
         await self._note_if_possible("roll_back")
         newer = await self._taken_back(old, new) if was_cut else None
         unsafe = newer is None if was_cut else isinstance(error, HostDied | TimeoutExceeded)
-        new.process.kill()
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(asyncio.shield(new.process.exited), _DIES_S)
+        await self._kill(new)
         if unsafe:
             await device.make_safe()  # it had the device, and did not let go of it by itself
         device.failures.forget(new.process.pid)
@@ -398,22 +397,11 @@ class Swap:
         """End a host that has nothing to do with the device any more."""
         host.connection.close()
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(asyncio.shield(host.process.exited), 1.0)
+            await asyncio.wait_for(asyncio.shield(host.process.exited), _DIES_S)
+        await self._kill(host)
+
+    async def _kill(self, host: Host) -> None:
+        """End a host at once; on return it is gone, unless the machine is too busy to say so."""
         host.process.kill()
-
-
-async def _to_the_end(work: Coroutine[Any, Any, T]) -> T:
-    """The result of `work`, which is done to its end: a cancel that comes meanwhile counts afterwards."""
-    task = asyncio.ensure_future(work)
-    cancelled: asyncio.CancelledError | None = None
-    while not task.done():
-        try:
-            await asyncio.shield(task)
-        except asyncio.CancelledError as error:
-            cancelled = error
-        except Exception:
-            break  # the task's own: told below
-    result = task.result()
-    if cancelled is not None:
-        raise cancelled
-    return result
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(asyncio.shield(host.process.exited), _KILLED_S)
