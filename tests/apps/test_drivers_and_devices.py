@@ -55,6 +55,19 @@ def test_a_library_that_a_driver_lacks_is_told_with_the_command_that_installs_it
         assert (wanted in told["remedy"]) == (told["name"] == "short_one"), told
 
 
+def test_a_driver_whose_class_has_no_file_is_listed_as_lacking_its_code(vfab: Vfab) -> None:
+    folder = vfab.home / "home" / "plugins" / "hollow"
+    folder.mkdir(parents=True)
+    (folder / "plugin.yaml").write_text("name: hollow\nversion: 1\nauthor: a\ndescription: d\ndriver_class: gone.D\n")
+    listed = vfab("driver", "list").out
+    assert "lacks its code" in listed
+    assert f"hollow is of the class gone.D: no gone.py in {folder}" in listed
+    told = vfab("driver", "info", "hollow").out
+    assert "status: lacks its code" in told
+    (folder / "gone.py").write_text("class D: pass\n")
+    assert "lacks its code" not in vfab("driver", "list").out
+
+
 def test_a_library_that_an_older_plugin_imports_and_is_not_there_is_told(vfab: Vfab, tmp_path: Path) -> None:
     guarded = "try:\n    import no_such_two\nexcept ImportError:\n    no_such_two = None\nimport beside\n"
     home = tmp_path / "plugins"

@@ -70,13 +70,24 @@ def _brief(driver: Any) -> dict[str, Any]:
 def _status(driver: Any) -> str:
     if not driver.usable:
         return str(driver.status.value)
+    if _lacks_its_code(driver):
+        return "lacks its code"
     return "lacks a library" if _lacking(driver) else "ready"
+
+
+def _lacks_its_code(driver: Any) -> bool:
+    from vfab.kernel.plugin_rules import driver_file
+
+    return driver_file(driver.folder, driver.manifest) is None
 
 
 def _lacking(driver: Any) -> str:
     """What the driver needs and is not installed, and how it is; "" when all is."""
     from vfab.kernel.loaded import LoadedDriver
 
+    if _lacks_its_code(driver):
+        module = driver.manifest.driver_class.rpartition(".")[0].replace(".", "/")
+        return f"{driver.name} is of the class {driver.manifest.driver_class}: no {module}.py in {driver.folder}"
     if told := LoadedDriver(driver).install_instructions():
         return told
     source = driver.manifest.runtime.source
