@@ -259,3 +259,15 @@ def test_a_place_without_a_plugin_is_told(vfab: Vfab) -> None:
     assert done.code != 0
     assert "holds no plugin" in done.error["message"]
     assert "does not exist" in vfab("plugin", "check", "nowhere", "--json").error["message"]
+
+
+def test_a_plugin_is_checked_by_the_name_that_discovery_has_for_it(vfab: Vfab) -> None:
+    place = vfab.home / "home" / "plugins"
+    place.mkdir(parents=True)
+    (place / "drv_lone.py").write_text(
+        "from sat_toolkit.core.base_plugin import BaseDeviceDriver\nclass Lone(BaseDeviceDriver):\n    pass\n"
+    )
+    (report,) = vfab("plugin", "check", "drv_lone", "--static", "--json").json["plugins"]
+    assert (report["name"], report["path"]) == ("drv_lone", str(place / "drv_lone.py"))
+    (report,) = vfab("plugin", "check", "replay", "--static", "--json").json["plugins"]
+    assert (report["name"], Path(report["path"]).name) == ("replay", "replay")

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from vfab.apps.contract import CHECKS, Outcome, Result, check_driver
+from vfab.apps.finding import drivers_of
 from vfab.apps.plugin_quality import Finding, quality_findings, refuted_claims
 from vfab.apps.plugin_source import source_remarks
 from vfab.apps.session import Session
@@ -22,7 +23,7 @@ from vfab.model.permissions import Permissions
 from vfab.model.plugins import DriverInfo
 from vfab.model.yamltext import line_of, places
 
-__all__ = ["Finding", "PluginReport", "check_plugins", "permissions_in_words", "run_plugin"]
+__all__ = ["Finding", "PluginReport", "check_plugins", "permissions_in_words", "plugin_place", "run_plugin"]
 
 
 @dataclass(slots=True)
@@ -65,6 +66,17 @@ class PluginReport:
         }
 
 
+def plugin_place(path: Path, env: Mapping[str, str]) -> Path:
+    """`path`; where nothing is there and a driver is called so, that plugin's folder, or its file if that is all."""
+    if path.exists() or len(path.parts) != 1:
+        return path
+    info = next((info for info in drivers_of(env).drivers if info.name == str(path)), None)
+    if info is None:
+        return path
+    folder = Path(info.folder)
+    return folder if (folder / MANIFEST_FILE).is_file() else Path(info.manifest.runtime.source)
+
+
 def check_plugins(path: Path) -> list[PluginReport]:
     """Look at every plugin in `path`, a plugin's folder or file, or a folder with some; nothing of them is run.
 
@@ -79,7 +91,7 @@ def check_plugins(path: Path) -> list[PluginReport]:
     reports += [PluginReport("", each.path, findings=_of_error(each.error)) for each in loader.problems]
     if not reports:
         raise ConfigurationError(
-            f"{root} holds no plugin" if root.exists() else f"{root} does not exist",
+            f"{root} holds no plugin" if root.exists() else f"{root} does not exist, and no driver is called so",
             context={"folder": str(root)},
             remedy="Name a folder with plugin.yaml, or begin one: vfab plugin new NAME --category sensor",
         )

@@ -49,15 +49,17 @@ def new(
 
 @app.command("check", epilog="Example: vfab plugin check ~/.vfab/plugins/my-scale")
 def check(
-    path: Annotated[Path, typer.Argument(metavar="PATH", help="A plugin's folder or file, or a folder with some.")],
+    path: Annotated[
+        Path, typer.Argument(metavar="PATH", help="A plugin's folder or file, or a folder with some; or its name.")
+    ],
     static: Annotated[bool, typer.Option("--static", help="Only read it: run nothing of it.")] = False,
     as_json: JsonFlag = False,
 ) -> None:
     """Tell what shape a plugin has, what is wrong with it, and try it in a process of its own."""
     from vfab.apps.interrupts import run
-    from vfab.apps.plugin_check import check_plugins, run_plugin
+    from vfab.apps.plugin_check import check_plugins, plugin_place, run_plugin
 
-    reports = check_plugins(path)
+    reports = check_plugins(plugin_place(path, os.environ))
     for report in reports:
         if not as_json:
             _say_static(report)
