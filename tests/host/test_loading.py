@@ -140,6 +140,35 @@ def test_siblings_are_imported_both_ways_and_two_plugins_do_not_mix(tmp_path: Pa
     asyncio.run(main())
 
 
+def test_a_drivers_module_is_the_one_that_an_import_finds(tmp_path: Path) -> None:
+    source = """
+    class D(BaseDriver):
+        @command
+        def facts(self):
+            from . import driver, other
+            return [__name__, __file__, driver is sys.modules[__name__] and other.driver is driver]
+    """
+
+    async def main() -> None:
+        async with rig(tmp_path) as r:
+            for name in ("file", "package"):
+                folder = tmp_path / name
+                manifest = write_plugin(folder, source)
+                (folder / "other.py").write_text("from . import driver\n")
+                file = folder / "driver.py"
+                if name == "package":  # beside a file of that name it is what Python takes
+                    (folder / "driver").mkdir()
+                    text = file.read_text().replace("from . import driver, other", "from .. import driver, other")
+                    file.write_text("raise ImportError('not this one')\n")
+                    file = folder / "driver" / "__init__.py"
+                    file.write_text(text)
+                device = r.supervisor.adopt(DeviceInfo(id=name, bus="t", address="/dev/null"), manifest, folder)
+                await device.connect()
+                assert await device.call("facts") == ["vfab_plugin_mine.driver", str(file), True]
+
+    asyncio.run(main())
+
+
 def test_a_package_is_a_driver_module_and_manifest_commands_name_its_methods(tmp_path: Path) -> None:
     async def main() -> None:
         async with rig(tmp_path) as r:

@@ -33,7 +33,7 @@ def loaded(folder: Path, manifest: Manifest) -> Any:
 
     def work() -> Any:
         before = list(sys.path)
-        cls: Any = load_driver_class(folder, manifest)
+        cls: Any = load_driver_class(str(folder), manifest)
         gained = [path for path in sys.path if path not in before]
         return [cls.WHERE, cls.__module__, gained, sys.path[: len(before)] == before]
 
@@ -67,7 +67,7 @@ def test_a_plugins_own_folder_comes_first_and_is_a_package_once(tmp_path: Path) 
 
     def work() -> Any:
         sys.path.insert(0, str(tmp_path / "own"))
-        first, second = (load_driver_class(tmp_path / "own", manifest) for _ in range(2))
+        first, second = (load_driver_class(str(tmp_path / "own"), manifest) for _ in range(2))
         return [first is second, first.WHERE, sys.path.count(str(tmp_path / "own"))]  # type: ignore[attr-defined]
 
     assert in_child(work) == [True, "vfab_plugin_mine", 2], "what the package did, and nothing twice"
@@ -79,7 +79,7 @@ def test_a_class_that_finds_devices_comes_as_a_driver_that_does(tmp_path: Path) 
     )
 
     def work() -> Any:
-        cls = load_driver_class(tmp_path, manifest)
+        cls = load_driver_class(str(tmp_path), manifest)
         return [cls.__mro__[1].__name__, hasattr(cls, "scan")]
 
     assert in_child(work) == ["BaseDriver", True]
@@ -91,7 +91,7 @@ def test_what_is_neither_is_refused(tmp_path: Path, source: str) -> None:
 
     def work() -> Any:
         with pytest.raises(Exception, match="is not a driver") as refused:
-            load_driver_class(tmp_path, manifest)
+            load_driver_class(str(tmp_path), manifest)
         return type(refused.value).__name__
 
     assert in_child(work) == "DriverFailed"

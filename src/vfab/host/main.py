@@ -218,7 +218,7 @@ def _settled(done: Any, background: Background) -> Any:
 
 
 def _make_driver(spec: HostSpec, ports: HostPorts, program: StartedNode | None) -> BaseDriver:
-    cls = load_driver_class(Path(spec.folder), spec.manifest, program)
+    cls = load_driver_class(spec.folder, spec.manifest, program)
     environment = Environment(
         manifest=spec.manifest,
         device=spec.device,

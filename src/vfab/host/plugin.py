@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import importlib.machinery
 import importlib.util
+import os
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -22,8 +23,12 @@ if TYPE_CHECKING:
 
 __all__ = ["load_driver_class", "methods_of"]
 
+_exists = os.path.exists
+_COMPILED = tuple(importlib.machinery.EXTENSION_SUFFIXES)
+"""Ends of compiled modules, which Python takes rather than a `.py` beside them."""
 
-def load_driver_class(folder: Path, manifest: Manifest, program: StartedNode | None = None) -> type[BaseDriver]:
+
+def load_driver_class(folder: str, manifest: Manifest, program: StartedNode | None = None) -> type[BaseDriver]:
     """Import the manifest's `driver_class` from `folder`; a class of an older shape comes as the driver made of it.
 
     `program`, where it was started already, is to run the driver.
@@ -36,7 +41,7 @@ def load_driver_class(folder: Path, manifest: Manifest, program: StartedNode | N
     if manifest.runtime.dialect != "native":
         return _adapted(folder, manifest, program)
     module_name, _, class_name = manifest.driver_class.rpartition(".")
-    context = {"plugin": manifest.name, "folder": str(folder), "driver_class": manifest.driver_class}
+    context = {"plugin": manifest.name, "folder": folder, "driver_class": manifest.driver_class}
     module = _import(folder, manifest)
     cls = getattr(module, class_name, None)
     if cls is None:
@@ -65,52 +70,57 @@ def load_driver_class(folder: Path, manifest: Manifest, program: StartedNode | N
     )
 
 
-def _adapted(folder: Path, manifest: Manifest, program: StartedNode | None) -> type[BaseDriver]:
+def _adapted(folder: str, manifest: Manifest, program: StartedNode | None) -> type[BaseDriver]:
     dialect = manifest.runtime.dialect
     shape = importlib.import_module(f"vfab.dialects.{dialect}")
     if program is None:
-        provide_for(manifest.runtime.source or str(_module_file(folder, manifest)))
+        provide_for(manifest.runtime.source or _module_file(folder, manifest))
     begun = {} if program is None else {"node": program}
     cls: type[BaseDriver] = shape.adapt(manifest, lambda: _import(folder, manifest), **begun)
     return cls
 
 
-def _import(folder: Path, manifest: Manifest) -> ModuleType:
-    """The module of the manifest's `driver_class`."""
-    # not re: compiling a pattern touches 0.3 MiB of memory that the hosts share otherwise, and takes 0.3 ms
+def _import(folder: str, manifest: Manifest) -> ModuleType:
+    """The module of the manifest's `driver_class`.
+
+    Written without pathlib and re, and for a plain file without looking for it: all of that touches memory which the
+    hosts share otherwise.
+    """
     package = "vfab_plugin_" + "".join([c if c.isalnum() else "_" for c in manifest.name])
     module_name = manifest.driver_class.rpartition(".")[0]
     if manifest.runtime.source:
         return _import_source(Path(manifest.runtime.source), package, module_name)
-    if str(folder) not in sys.path:
-        sys.path.insert(0, str(folder))
+    if folder not in sys.path:
+        sys.path.insert(0, folder)
     _make_package(package, folder)
-    module_file = _module_file(folder, manifest)
-    if not module_file.exists():
+    file = _module_file(folder, manifest)
+    if not _exists(file):
         raise DependencyError(
-            f"{manifest.name}: driver_class names the module {module_name}, and {module_file} is not there",
+            f"{manifest.name}: driver_class names the module {module_name}, and {file} is not there",
             driver_name=manifest.name,
-            context={"plugin": manifest.name, "folder": str(folder), "driver_class": manifest.driver_class},
+            context={"plugin": manifest.name, "folder": folder, "driver_class": manifest.driver_class},
             remedy="Correct driver_class in plugin.yaml, or add the file.",
         )
-    return importlib.import_module(f"{package}.{module_name}")
+    if "." in module_name or file.endswith("/__init__.py") or any(_exists(file[:-3] + end) for end in _COMPILED):
+        return importlib.import_module(f"{package}.{module_name}")
+    return _execute(package, module_name, file)
 
 
-def _module_file(folder: Path, manifest: Manifest) -> Path:
+def _module_file(folder: str, manifest: Manifest) -> str:
     """The file of the module that `driver_class` names, whether it is there or not."""
-    base = folder.joinpath(*manifest.driver_class.split(".")[:-1])
-    package = base / "__init__.py"
-    return package if package.exists() else base.with_name(f"{base.name}.py")
+    base = "/".join((folder, *manifest.driver_class.split(".")[:-1]))
+    package = f"{base}/__init__.py"
+    return package if _exists(package) else f"{base}.py"
 
 
 def _import_source(file: Path, package: str, module_name: str) -> ModuleType:
     """The module in `file`, which shares its folder with files that are not its plugin's: those come last."""
     root = file.parents[module_name.count(".") + (file.name == "__init__.py")]
     sys.path += [str(path) for path in dict.fromkeys((file.parent, root)) if str(path) not in sys.path]
-    _make_package(package, root)
+    _make_package(package, str(root))
     *parents, last = module_name.split(".")
     for depth in range(len(parents)):
-        _make_package(".".join((package, *parents[: depth + 1])), root.joinpath(*parents[: depth + 1]))
+        _make_package(".".join((package, *parents[: depth + 1])), str(root.joinpath(*parents[: depth + 1])))
     name = ".".join((package, *parents, last))
     search = [str(file.parent)] if file.name == "__init__.py" else None
     spec = importlib.util.spec_from_file_location(name, file, submodule_search_locations=search)
@@ -122,13 +132,27 @@ def _import_source(file: Path, package: str, module_name: str) -> ModuleType:
     return module
 
 
-def _make_package(name: str, folder: Path) -> None:
+def _execute(package: str, module_name: str, file: str) -> ModuleType:
+    """What `importlib.import_module` does once it has found `file`."""
+    name = f"{package}.{module_name}"
+    if name in sys.modules:  # the package's `__init__.py` imported it
+        return sys.modules[name]
+    loader = importlib.machinery.SourceFileLoader(name, file)
+    spec = importlib.util.spec_from_file_location(name, file, loader=loader)
+    assert spec is not None, "a loader was given"
+    module = sys.modules[name] = importlib.util.module_from_spec(spec)
+    loader.exec_module(module)
+    setattr(sys.modules[package], module_name, module)
+    return module
+
+
+def _make_package(name: str, folder: str) -> None:
     if name in sys.modules:
         return
-    init = folder / "__init__.py"
-    loader = importlib.machinery.SourceFileLoader(name, str(init)) if init.exists() else None
-    spec = importlib.machinery.ModuleSpec(name, loader, origin=str(init) if loader else None, is_package=True)
-    spec.submodule_search_locations = [str(folder)]
+    init = f"{folder}/__init__.py"
+    loader = importlib.machinery.SourceFileLoader(name, init) if _exists(init) else None
+    spec = importlib.machinery.ModuleSpec(name, loader, origin=init if loader else None, is_package=True)
+    spec.submodule_search_locations = [folder]
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
     if loader is not None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import faulthandler
-import gc
 import io
 import logging
 import os
@@ -31,6 +30,7 @@ from vfab.host.failures import error_fields
 from vfab.host.init import beside_an_init
 from vfab.host.limits import keep_within
 from vfab.host.main import LAST_WORDS_S, run_host
+from vfab.host.sharing import settle
 from vfab.host.system import die_with_parent, name_process
 from vfab.model.errors import ProtocolError
 from vfab.protocols.hostwire import Handshake, handshake_line
@@ -232,8 +232,7 @@ def main(argv: list[str]) -> int:
     logging.captureWarnings(True)
     logging.getLogger().setLevel(logging.INFO)  # what nearly every host wants
     get_ready()
-    gc.collect()
-    gc.freeze()
+    settle()
     Zygote(socket.socket(fileno=int(argv[0]))).serve()
     return 0
 

@@ -40,11 +40,14 @@ class Level(Enum):
     @property
     def rank(self) -> int:
         """Its place in the order, 0 for the lowest."""
-        return list(Level).index(self)
+        return _LEVELS.index(self)
 
     def reaches(self, minimum: Level) -> bool:
         """Whether this level is at least `minimum`."""
         return self.rank >= minimum.rank
+
+
+_LEVELS = tuple(Level)
 
 
 class ConfinementPlan(msgspec.Struct, frozen=True, kw_only=True):

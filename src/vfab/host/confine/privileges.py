@@ -12,6 +12,7 @@ __all__ = ["drop_capabilities", "has_capabilities"]
 
 _VERSION_3 = 0x20080522
 _PR_SET_SECUREBITS, _PR_CAP_AMBIENT, _CLEAR_ALL = 28, 47, 4
+_Sets = ctypes.c_char * 24  # here: to make a type costs a host pages of its own
 _NOTHING_FOR_ROOT = 0b11101111
 """capabilities(7): user 0 gets none by a program or a change of user, none is kept or ambient; all of it locked."""
 
@@ -29,6 +30,6 @@ def drop_capabilities() -> None:
 
 def has_capabilities() -> bool:
     """Whether this process holds any, or may take one up. Raises OSError."""
-    held = ctypes.create_string_buffer(24)
+    held = _Sets()
     call("capget", ctypes.c_char_p(struct.pack("=Ii", _VERSION_3, 0)), held)
     return any(struct.unpack("=6I", held.raw))

@@ -194,8 +194,9 @@ def install(code: bytes) -> None:
 
     Raises OSError: this kernel has no such filters.
     """
-    held = ctypes.create_string_buffer(code, len(code))
-    whole = struct.pack("@HP", len(code) // 8, ctypes.addressof(held))
+    held = ctypes.c_char_p(code)  # not a buffer: its type, one for each length, would have to be made
+    address = ctypes.c_void_p.from_buffer(held).value
+    whole = struct.pack("@HP", len(code) // 8, address)
     call("seccomp", _SET_MODE_FILTER, 0, ctypes.c_char_p(whole))
 
 
