@@ -35,7 +35,7 @@ def _forget_lookups() -> None:
     """Empty the cache of methods that were looked up.
 
     It holds the names it was asked for. A host's look-ups push out those of the imports, and so write to a name that
-    nobody needs any more, wherever that lies: 0.1 MiB.
+    nobody needs any more, wherever that lies: 0.4 MiB on Python 3.11, 0.1 to 0.2 later.
     """
     if sys.version_info >= (3, 13):
         sys._clear_internal_caches()
@@ -46,7 +46,7 @@ def _forget_lookups() -> None:
 def _fill_holes() -> None:
     """Take the room that imports left between other objects, for good.
 
-    What a host makes would go there, each object to another page; so it lies together, on new ones: 0.3 MiB.
+    What a host makes would go there, each object to another page; so it lies together, on new ones: 0.3 to 0.4 MiB.
     """
     _filling.extend(object() for _ in range(_FILL_BYTES // 16))
     _filling.extend(float(number) for number in range(_FILL_BYTES // 32))
