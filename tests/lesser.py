@@ -44,16 +44,30 @@ def in_child(work: Callable[[], Any]) -> Any:
 def python_without(folder: Path, *names: str) -> str:
     """A program in `folder` that runs as this Python does, without those system calls, as does all that it starts."""
     made = folder / "python-without"
-    here, python = str(Path(__file__).parent), sys.executable
-    code = f"import os, sys; sys.path.insert(0, {here!r}); from lesser import take_away; take_away(*{names!r}); "
-    code += f"os.execv({python!r}, [{python!r}, *sys.argv[1:]])"
-    made.write_text(f'#!/bin/sh\nexec {shlex.quote(python)} -c {shlex.quote(code)} "$@"\n')
+    assert MACHINE is not None
+    program, number, python = refusing(*names), MACHINE.numbers["seccomp"], sys.executable
+    code = f"""
+import ctypes, os, struct, sys
+program = bytes.fromhex({program.hex()!r})
+held, kernel = ctypes.create_string_buffer(program, len(program)), ctypes.CDLL(None)
+assert kernel.prctl(38, 1, 0, 0, 0) == 0  # no_new_privs
+whole = struct.pack("@HP", len(program) // 8, ctypes.addressof(held))
+assert kernel.syscall(ctypes.c_long({number}), 1, 0, ctypes.c_char_p(whole)) == 0
+os.execv({python!r}, [{python!r}, *sys.argv[1:]])
+"""  # nothing of vfab is imported: whoever starts a zygote waits for this, too
+    made.write_text(f'#!/bin/sh\nexec {shlex.quote(python)} -I -S -c {shlex.quote(code)} "$@"\n')
     made.chmod(0o755)
     return str(made)
 
 
 def take_away(*names: str, number: int = ENOSYS) -> None:
     """Have the kernel answer `number` to those system calls, as an older one or a container does."""
+    seccomp.no_new_privileges()
+    seccomp.install(refusing(*names, number=number))
+
+
+def refusing(*names: str, number: int = ENOSYS) -> bytes:
+    """The filter that does so."""
     assert MACHINE is not None
     code = [(LD, 0, 0, 0)]
     for name in names:  # fork and vfork are not to be had on aarch64 anyway
@@ -61,5 +75,4 @@ def take_away(*names: str, number: int = ENOSYS) -> None:
             continue
         code += [(JEQ, 0, 1, MACHINE.numbers[name]), (RET, 0, 0, ERRNO | number)]
     code.append((RET, 0, 0, ALLOW))
-    seccomp.no_new_privileges()
-    seccomp.install(b"".join(struct.pack("=HBBI", *one) for one in code))
+    return b"".join(struct.pack("=HBBI", *one) for one in code)

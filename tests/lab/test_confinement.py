@@ -10,18 +10,24 @@ import subprocess
 import sys
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from bubbles import confined, descendants, put, runs_node, script
 from host.test_attacks import ATTACKER, GOOD, HIDDEN, REFUSALS, REFUSED, Scene, rig_of
 from host.test_attacks import scene as _scene
+from host.test_bubble import aims as _aims
+from host.test_bubble import done_by as done_in_bwrap
 from hosting import Rig, rig
+from needs import program
+from vfab.dialects.js_start import find_node
 from vfab.host.confine import landlock
 from vfab.kernel.confining import ConfinementPolicy
 from vfab.model.confinement import Level
 from vfab.model.errors import DriverError
 
-scene = _scene
+scene, aims = _scene, _aims
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -90,6 +96,29 @@ def test_the_highest_level_is_reached_and_every_part_of_it_is_there(tmp_path: Pa
                 assert Path(f"/proc/{device.pid}/ns/{name}").stat().st_ino != Path("/proc/self/ns", name).stat().st_ino
             await device.close()
             assert not group.exists(), "its cgroup goes with it"
+
+    asyncio.run(main())
+
+
+def test_node_within_bwrap_reaches_the_highest_level_and_every_attack_is_refused(
+    tmp_path: Path, aims: dict[str, Any]
+) -> None:
+    program("bwrap", package="bubblewrap")
+    if find_node() is None:
+        pytest.skip("there is no Node on this machine")
+    file = script(tmp_path)
+
+    async def main() -> None:
+        async with confined(tmp_path) as r:
+            device = put(r, file)
+            await device.connect()
+            reached = device.confinement
+            assert reached is not None
+            assert (reached.level, reached.program, reached.missing) == (Level.ISOLATED, "bwrap", ()), reached
+            assert device.pid is not None
+            (node,) = [pid for pid in descendants(device.pid) if runs_node(pid)]
+            assert str(node) in (Path(reached.cgroup) / "cgroup.procs").read_text().split()
+            assert await done_in_bwrap(device, aims) == {}
 
     asyncio.run(main())
 
