@@ -14,7 +14,8 @@ from vfab.model.errors import Cancelled
 from vfab.sdk.cancel import CancelToken, current_token
 from vfab.sdk.drawing import Point, Polyline
 from vfab.sdk.stroke_index import EndGrid, EndTree
-from vfab.sdk.stroke_order import join, link, order
+from vfab.sdk.stroke_order import join, link, order, travelled_s
+from vfab.sdk.stroke_tour import STROKES_MAX, improved
 
 places = st.tuples(st.integers(0, 12), st.integers(0, 12)).map(lambda pair: (float(pair[0]), float(pair[1])))
 ends = st.lists(st.tuples(places, places), min_size=1, max_size=60)
@@ -77,6 +78,37 @@ def test_the_grid_finds_the_nearest_end_within_reach(
         grid.take(number)
         left.discard(number)
         assert number not in grid
+
+
+@given(ends, places, st.none() | places)
+@settings(deadline=None)
+def test_an_improved_order_has_every_stroke_once_and_takes_no_longer(
+    pairs: list[tuple[Point, Point]], start: Point, home: Point | None
+) -> None:
+    def taken_s(heads: list[int]) -> float:
+        strokes = [Polyline((pairs[head >> 1][head & 1], pairs[head >> 1][not head & 1])) for head in heads]
+        return travelled_s(strokes, start, home)
+
+    plain = [2 * number for number in range(len(pairs))]
+    better = improved(pairs, plain, start, home)
+    assert sorted(head >> 1 for head in better) == [*range(len(pairs))]
+    assert taken_s(better) <= taken_s(plain) + 1e-9
+    assert improved(pairs, plain, start, home) == better
+
+
+def test_a_long_way_back_is_avoided_where_the_nearest_stroke_would_lead_into_it() -> None:
+    # from 0 the nearest are 1, then -2, then 5, then -9: to and fro over all of them
+    pairs = [((x, 0.0), (x, 1.0)) for x in (1.0, -2.0, 5.0, -9.0, 20.0, -40.0)]
+    strokes = [Polyline(pair, f"path {number}", 1) for number, pair in enumerate(pairs)]
+    places_mm = [stroke.points[0][0] for stroke in order(strokes, (0.0, 0.0), home=(0.0, 0.0))]
+    turns = sum((b - a) * (c - b) < 0 for a, b, c in zip(places_mm, places_mm[1:], places_mm[2:], strict=False))
+    assert turns <= 2
+
+
+@pytest.mark.parametrize("alike", [lambda i: (5.0, 5.0), lambda i: (float(i), 0.0), lambda i: (float(i % 2), 0.0)])
+def test_strokes_that_lie_on_each_other_are_ordered_as_soon_as_others(alike: Callable[[int], Point]) -> None:
+    strokes = [Polyline((alike(i), alike(i + 1)), f"path {i}", 1) for i in range(STROKES_MAX)]
+    assert len(order(strokes, (0.0, 0.0))) == STROKES_MAX
 
 
 @given(ends)
@@ -156,11 +188,21 @@ def test_rays_are_drawn_in_pairs() -> None:
 
 
 @pytest.mark.referee
-def test_the_travel_is_that_of_vpypes_linesort() -> None:
+def test_the_travel_is_shorter_than_that_of_vpypes_linesort() -> None:
+    strokes = _random(400)
+    assert _travel(order(strokes, (0.0, 0.0))) < 0.95 * _linesort_travel(strokes)
+
+
+@pytest.mark.referee
+def test_the_travel_of_very_many_strokes_is_that_of_vpypes_linesort() -> None:
+    strokes = _random(STROKES_MAX + 1)
+    assert _travel(order(strokes, (0.0, 0.0))) == pytest.approx(_linesort_travel(strokes), rel=0.02)
+
+
+def _linesort_travel(strokes: list[Polyline]) -> float:
     import numpy as np
     import vpype
 
-    strokes = _random(400)
     lines = vpype.LineCollection(np.array([complex(*point) for point in stroke.points]) for stroke in strokes)
     index = vpype.LineIndex(lines, reverse=True)
     here, theirs = 0j, 0.0
@@ -169,7 +211,7 @@ def test_the_travel_is_that_of_vpypes_linesort() -> None:
         line = index.pop(place)
         theirs += abs(here - line[-1 if backward else 0])
         here = line[0 if backward else -1]
-    assert _travel(order(strokes, (0.0, 0.0))) == pytest.approx(theirs, rel=0.02)
+    return theirs
 
 
 @pytest.mark.referee

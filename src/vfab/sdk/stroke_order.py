@@ -2,7 +2,7 @@
 
 vpype's `linemerge` and `linesort` are loops around its `LineIndex`, whose import takes a second; they hand back arrays
 that no longer know where they came from. These are the same loops around an index of ends, so that every stroke keeps
-its elements.
+its elements. Orders of few strokes are improved by `stroke_tour`.
 """
 
 from __future__ import annotations
@@ -16,9 +16,12 @@ from typing import Final
 from vfab.sdk.cancel import check_token
 from vfab.sdk.drawing import Point, Polyline
 from vfab.sdk.stroke_index import EndGrid, EndTree
+from vfab.sdk.stroke_tour import improved, travel_s
 
-__all__ = ["join", "link", "order"]
+__all__ = ["FEW", "join", "link", "order", "travelled_s"]
 
+FEW: Final = 300
+"""With so many strokes it is worth while to try both: to join first and then sort, or to sort and join what touches."""
 _CROWD: Final = 40
 """Where more ends than this meet, no strokes are joined: which of them are one line cannot be told."""
 _TOLD_EVERY: Final = 256
@@ -79,29 +82,59 @@ def join(strokes: Sequence[Polyline], tolerance_mm: float, *, tell: Tell = _nobo
     return [chains.get(i, run) for i, run in enumerate(runs) if i in chains or i not in taken]
 
 
-def order(strokes: Sequence[Polyline], start: Point, *, tell: Tell = _nobody) -> list[Polyline]:
-    """Strokes of one layer in the order of the shortest next travel, beginning from `start`.
+def order(
+    strokes: Sequence[Polyline], start: Point, *, home: Point | None = None, tell: Tell = _nobody
+) -> list[Polyline]:
+    """Strokes of one layer in the order of the shortest next travel, beginning from `start`; improved where few.
 
     A stroke may be drawn backwards; a closed one starts at whatever corner makes the travel to it and on shorter.
+
+    Args:
+        strokes: those of the layer.
+        start: where the pen comes from.
+        home: where it goes afterwards; None when that does not matter, or is not known.
+        tell: is given how far it is.
 
     Raises Cancelled, TimeoutExceeded: nobody waits for the running call any more.
     """
     if len(strokes) < 2:
         return [_rolled(stroke, start, start) for stroke in strokes]
-    tree = EndTree([(stroke.points[0], stroke.points[-1]) for stroke in strokes])
-    found: list[Polyline] = []
+    ends = [(stroke.points[0], stroke.points[-1]) for stroke in strokes]
+    tree = EndTree(ends)
+    heads: list[int] = []
     here = start
     for _ in _watched(range(len(strokes)), len(strokes), tell):
         number, backward = tree.nearest(here)
         tree.take(number)
-        found.append(_turned(strokes[number]) if backward else strokes[number])
-        here = found[-1].points[-1]
+        heads.append(2 * number + backward)
+        here = ends[number][not backward]
+    found = _begun(strokes, heads, start, home)
+    better = improved(ends, heads, start, home)
+    if better != heads:
+        other = _begun(strokes, better, start, home)
+        if travelled_s(other, start, home) < travelled_s(found, start, home):
+            return other
+    return found
+
+
+def _begun(strokes: Sequence[Polyline], heads: Sequence[int], start: Point, home: Point | None) -> list[Polyline]:
+    """Strokes in an order, closed ones begun where it suits the one before and the one after."""
+    found = [_turned(strokes[head >> 1]) if head & 1 else strokes[head >> 1] for head in heads]
     here = start
     for place, stroke in enumerate(found):
-        onward = found[place + 1].points[0] if place + 1 < len(found) else here
+        onward = found[place + 1].points[0] if place + 1 < len(found) else home or here
         found[place] = _rolled(stroke, here, onward)
         here = found[place].points[-1]
     return found
+
+
+def travelled_s(strokes: Sequence[Polyline], start: Point, home: Point | None) -> float:
+    """Seconds of all travels and lifts, from `start` and on to `home` if that is known."""
+    here, total_s = start, 0.0
+    for stroke in strokes:
+        total_s += travel_s(here, stroke.points[0])
+        here = stroke.points[-1]
+    return total_s if home is None else total_s + travel_s(here, home)
 
 
 def link(strokes: Sequence[Polyline], tolerance_mm: float) -> list[Polyline]:

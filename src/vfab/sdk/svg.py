@@ -15,7 +15,7 @@ from typing import Final
 
 from vfab.model.errors import BadResource, ConfigurationError, Refused
 from vfab.sdk.drawing import Drawing, Point, Polyline
-from vfab.sdk.stroke_order import join, link, order
+from vfab.sdk.stroke_order import FEW, join, link, order, travelled_s
 from vfab.sdk.svg_context import RawStroke
 from vfab.sdk.svg_page import Page, layers_of, page_of
 from vfab.sdk.svg_path import Matrix, times
@@ -271,15 +271,30 @@ def _optimised(raw: list[RawStroke], options: SvgOptions, tell: Tell) -> tuple[P
     raw.clear()
     gap = options.tolerance_mm * _JOINING if options.merge_tolerance_mm is None else options.merge_tolerance_mm
     found: list[Polyline] = []
-    here: Point = (0.0, 0.0)
-    for _, group in groupby(strokes, key=attrgetter("layer")):
-        layer: Sequence[Polyline] = list(group)
-        if options.merge:
-            layer = join(layer, gap, tell=partial(tell, "joining"))
+    home: Point = (0.0, 0.0)
+    here, last = home, strokes[-1].layer
+    for number, group in groupby(strokes, key=attrgetter("layer")):
+        apart = list(group)
+        layer = join(apart, gap, tell=partial(tell, "joining")) if options.merge else apart
         if options.sort:
-            layer = order(layer, here, tell=partial(tell, "sorting"))
-            if options.merge:
-                layer = link(layer, gap)
+            onward = home if number == last else None
+            sort = partial(_sorted, gap=gap if options.merge else None, start=here, home=onward)
+            joined, layer = len(layer) < len(apart), sort(layer, tell=partial(tell, "sorting"))
+            if joined and len(apart) <= FEW:  # where several strokes meet, the order may join them better than chance
+                layer = min(layer, sort(apart), key=partial(travelled_s, start=here, home=onward))
         found.extend(layer)
         here = found[-1].points[-1]
     return tuple(found)
+
+
+def _sorted(
+    strokes: Sequence[Polyline],
+    *,
+    gap: float | None,
+    start: Point,
+    home: Point | None,
+    tell: Callable[[int, int], None] = lambda _done, _total: None,
+) -> list[Polyline]:
+    """Strokes of one layer in their order, linked over `gap` if there is one."""
+    layer = order(strokes, start, home=home, tell=tell)
+    return layer if gap is None else link(layer, gap)

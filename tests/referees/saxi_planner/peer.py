@@ -72,6 +72,17 @@ def saxi_plan(paths: Sequence[Sequence[Point]], profile: PlotProfile | None = No
     return SaxiPlan(**json.loads(done.stdout))
 
 
+def saxi_order(paths: Sequence[Sequence[Point]], join_mm: float) -> list[list[Point]]:
+    """The paths as saxi sorts and joins them before it plans."""
+    install()
+    job = json.dumps({"paths": [[list(point) for point in path] for path in paths], "join_mm": join_mm})
+    command = ["node", "--stack-size=8000", str(HERE / "order.js")]
+    done = subprocess.run(
+        command, cwd=HERE, input=job, capture_output=True, text=True, timeout=PLAN_TIMEOUT_S, check=True
+    )
+    return [[(x, y) for x, y in path] for path in json.loads(done.stdout)]
+
+
 def saxi_planned_s(paths: Sequence[Sequence[Point]], limits: Limits | None = None) -> float:
     """Seconds that saxi plans for a drawing with these pen-down limits and the defaults for everything else."""
     return saxi_plan(paths, PlotProfile(pen_down=limits or Limits())).planned_s
