@@ -11,6 +11,7 @@ import pytest
 
 from apps.programs import Vfab
 from lab.cp2112 import Cp2112, RegisterChip
+from lab.iio_chips import IioChips
 from lab.modules import appears, load
 from lab.stub_bus import StubBus
 from lab.usb_axidraw import UsbAxiDraw
@@ -92,6 +93,12 @@ def bridge() -> Iterator[Cp2112]:
 def stub() -> StubBus:
     """An I2C bus in memory with two LM75: 0x48 for us, 0x49 for the kernel's own driver."""
     return StubBus()
+
+
+@pytest.fixture(scope="session")
+def iio(stub: StubBus) -> IioChips:
+    """A power meter and a thermometer on that bus, which the kernel shows as IIO devices."""
+    return IioChips(stub)
 
 
 @pytest.fixture(scope="session")

@@ -1,8 +1,12 @@
-"""The kernel's `i2c-stub`: a bus whose chips are registers in memory, with the kernel's lm75 on one of them."""
+"""The kernel's `i2c-stub`: a bus whose chips are registers in memory, with the kernel's lm75 on one of them.
+
+Two more are for `iio_chips`: the stub's chips are named when it is loaded.
+"""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 from lab.modules import load, until
 
@@ -10,18 +14,20 @@ __all__ = ["StubBus"]
 
 
 class StubBus:
-    """Two LM75 on one bus.
+    """Two LM75 on one bus, and two addresses for chips of Industrial I/O.
 
     Attributes:
         node: /dev/i2c-N.
         ours: the chip that no kernel driver has.
         kernels: the chip that the kernel's lm75 has, which makes a hwmon of it.
+        meter, thermometer: registers without a meaning until a kernel driver takes them.
     """
 
-    ours, kernels = 0x48, 0x49
+    ours, kernels, meter, thermometer = 0x48, 0x49, 0x40, 0x5A
 
     def __init__(self) -> None:
-        load("i2c_stub", f"chip_addr={self.ours:#x},{self.kernels:#x}")
+        chips = (self.ours, self.kernels, self.meter, self.thermometer)
+        load("i2c_stub", f"chip_addr={','.join(map(hex, chips))}")
         load("i2c_dev", "lm75")
         self.folder = until(self._adapter, "i2c-stub has a bus")
         self.node = f"/dev/{self.folder.name}"
@@ -35,11 +41,14 @@ class StubBus:
 
     def warm_to(self, chip: int, celsius: float) -> None:
         """Set the temperature register, in steps of half a degree, high byte first, as the datasheet has it."""
+        self.write(chip, 0, round(celsius * 2) << 7 & 0xFFFF, "big")
+
+    def write(self, chip: int, register: int, number: int, order: Literal["big", "little"]) -> None:
+        """Set a register of 16 bits, whoever has the chip; SMBus sends the low byte first."""
         from smbus2 import SMBus
 
-        raw = round(celsius * 2) << 7 & 0xFFFF
         with SMBus(self.node) as bus:
-            bus.write_word_data(chip, 0, int.from_bytes(raw.to_bytes(2, "big"), "little"), force=True)
+            bus.write_word_data(chip, register, int.from_bytes(number.to_bytes(2, order), "little"), force=True)
 
     def kernel_says(self) -> float:
         """What the kernel's own driver reads, °C."""

@@ -7,6 +7,7 @@ from typing import Any
 
 from apps.programs import Vfab
 from lab.cp2112 import Cp2112
+from lab.iio_chips import IioChips
 from lab.stub_bus import StubBus
 from lab.usb_axidraw import UsbAxiDraw
 from vfab.apps.finding import drivers_of, scan
@@ -14,9 +15,10 @@ from vfab.apps.plugin_detection import detection_of
 
 
 def test_one_scan_finds_every_device_and_ranks_its_drivers(
-    vfab: Vfab, axidraw: UsbAxiDraw, camera: str, vcan: str, stub: StubBus, bridge: Cp2112
+    vfab: Vfab, axidraw: UsbAxiDraw, camera: str, vcan: str, stub: StubBus, bridge: Cp2112, iio: IioChips
 ) -> None:
-    expected = {axidraw.address, camera, f"can://{vcan}", bridge.gpio_node(), stub.node}
+    meter = str(iio.meter)
+    expected = {axidraw.address, camera, f"can://{vcan}", bridge.gpio_node(), stub.node, meter, str(iio.thermometer)}
     found = looked(vfab, expected)
     devices = {device["id"]: device for device in found["devices"]}
     board = devices[axidraw.id]
@@ -25,19 +27,24 @@ def test_one_scan_finds_every_device_and_ranks_its_drivers(
     scores = [fit["score"] for fit in board["fits"]]
     assert scores == sorted(scores, reverse=True)
     by_node = {device["address"]: device for device in found["devices"] if device["bus"] != "i2c"}
-    for node, driver in ((camera, "v4l2"), (f"can://{vcan}", "socketcan"), (bridge.gpio_node(), "gpio")):
+    nodes = {camera: "v4l2", f"can://{vcan}": "socketcan", bridge.gpio_node(): "gpio", meter: "iio"}
+    for node, driver in nodes.items():
         assert by_node[node]["drivers"][0] == driver, by_node[node]
+    assert by_node[meter]["attributes"]["chip"] == "ina226"
+    assert by_node[meter]["attributes"]["channels"] == "in_current3 in_power2 in_voltage0 in_voltage1"
     (chip,) = (device for device in found["devices"] if device["id"].endswith(":0x49"))
     assert (chip["address"], chip["drivers"][0]) == (stub.node, "i2c-lm75")
     assert (chip["attributes"]["chip"], chip["attributes"]["kernel_driver"]) == ("lm75", "lm75")
 
 
-def test_a_chip_without_a_kernel_driver_is_found_by_asking(stub: StubBus, tmp_path: Path) -> None:
+def test_a_chip_without_a_kernel_driver_is_found_by_asking(stub: StubBus, iio: IioChips, tmp_path: Path) -> None:
     env = {"VFAB_HOME": str(tmp_path)}
     drivers = drivers_of(env)
     found = scan(drivers, detection_of(env, drivers), kinds=["i2c"], probe=True).devices
     chips = {device.attributes.get("chip_address"): device for device in found if device.address == stub.node}
-    assert set(chips) == {None, "0x48", "0x49"}, "the bus, the chip that answered, and the one that the kernel has"
+    kernels = {"0x49": "lm75", "0x40": "ina2xx_adc", "0x5a": "mlx90614"}
+    assert set(chips) == {None, "0x48", *kernels}, "the bus, the chip that answered, and those that the kernel has"
+    assert {address: chips[address].attributes["kernel_driver"] for address in kernels} == kernels
     assert chips["0x48"].drivers[0] == "i2c-lm75"
 
 
