@@ -9,6 +9,7 @@ import signal
 import sys
 import textwrap
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -267,14 +268,15 @@ def test_staying_over_a_limit_is_given_up_however_long_each_host_lived(tmp_path:
             device = r.adopt(STEPS)
             await device.connect()
             for round_ in range(1, 4):
-                assert device.pid is not None
+                ended = device.pid
+                assert ended is not None
                 assert device.life.attempts == 0  # stable at once
                 why = LimitExceeded("it used 180 % of a core over 60 s")
-                assert device.end_host(device.pid, why) and device.end_host(device.pid, why)  # the watch may look twice
-                await r.until(lambda: device.pid is None)
+                assert device.end_host(ended, why) and device.end_host(ended, why)  # the watch may look twice
+                await r.until(partial(lambda ended: device.pid != ended, ended))
                 assert device.life.offences == round_
                 if round_ < 3:
-                    await device.ready_again()
+                    await r.until(lambda: device.pid is not None and device.state is S.CONNECTED)
                     await r.until(lambda: device.life.attempts == 0)
             assert r.of("gave_up")[0].data == {"attempts": 3}
             assert device.state is S.ERROR and device.life.wanted is None
@@ -287,12 +289,13 @@ def test_staying_over_a_limit_is_given_up_however_long_each_host_lived(tmp_path:
 
 def test_who_keeps_within_the_limits_for_long_is_pardoned(tmp_path: Path) -> None:
     async def main() -> None:
-        async with rig(tmp_path, policy=replace(QUICK, pardon_s=0.05)) as r:
+        async with rig(tmp_path, policy=replace(QUICK, pardon_s=1.0)) as r:
             device = r.adopt(STEPS)
             await device.connect()
-            assert device.pid is not None
-            device.end_host(device.pid, LimitExceeded("too much"))
-            await r.until(lambda: device.pid is None)
+            ended = device.pid
+            assert ended is not None
+            device.end_host(ended, LimitExceeded("too much"))
+            await r.until(lambda: device.pid != ended)
             assert device.life.offences == 1
             await device.ready_again()
             await r.until(lambda: device.life.offences == 0)
