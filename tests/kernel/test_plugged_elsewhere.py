@@ -201,6 +201,23 @@ class D(DriverPlugin):
 """
 
 
+OPENS_ITSELF_NATIVELY = """
+class D(BaseDriver):
+    file = None
+    def connect(self):
+        self.file = open(self.device.address, "r+b", buffering=0)
+        self.file.write(b"hello one\\n")
+    def disconnect(self):
+        if self.file is not None:
+            self.file.close()
+            self.file = None
+    def is_connected(self): return self.file is not None
+    @command
+    def add(self):
+        self.file.write(b"add 1\\n")
+"""
+
+
 AS_A_PLUGIN: dict[str, Any] = {
     "runtime": {"dialect": "driver_plugin"},
     "config_schema": {"type": "object", "properties": {"port": {"type": "string"}}},
@@ -209,14 +226,23 @@ AS_A_PLUGIN: dict[str, Any] = {
 
 
 @pytest.mark.parametrize("where", ["there again", "elsewhere"])
-def test_a_driver_that_opens_its_device_itself_is_started_anew_for_another_node(tmp_path: Path, where: str) -> None:
+@pytest.mark.parametrize(
+    ("source", "fields"),
+    [
+        pytest.param(OPENS_ITSELF, AS_A_PLUGIN, id="an older shape"),
+        pytest.param(OPENS_ITSELF_NATIVELY, {"permissions": {"files": ["read:/sys/bus/iio"]}}, id="files in sysfs"),
+    ],
+)
+def test_a_driver_that_opens_its_device_itself_is_started_anew_for_another_node(
+    tmp_path: Path, source: str, fields: dict[str, Any], where: str
+) -> None:
     """Its host may open the node only that was there when it started: what is plugged in again is another one."""
 
     async def main() -> None:
         with bus(tmp_path) as b:
             async with rig(tmp_path, locate=b.locate) as r:
                 old = b.plug("ttyACM0")
-                device = r.adopt(OPENS_ITSELF, address=str(old.node), **AS_A_PLUGIN)
+                device = r.adopt(source, address=str(old.node), **fields)
                 await device.connect()
                 await works_at(r, device, old)
                 pid = device.pid

@@ -46,12 +46,13 @@ class Whereabouts:
     def is_outdated(self, process: HostProcess, address: str, manifest: Manifest) -> bool:
         """Whether the host was started for a device that is elsewhere by now.
 
-        So it is where the driver opens the device itself, and its host may open a node only that is not there any more:
-        Landlock holds nodes, not names: what is plugged in again is another node under the same name.
+        So it is where the driver opens something of the device itself, and its host may open only what is not there any
+        more: Landlock holds nodes, not names: what is plugged in again is another node under the same name.
         """
         if self._address != address:
             return True
-        if manifest.runtime.asks_the_broker or process.confinement is None:
+        opens_itself = not manifest.runtime.asks_the_broker or manifest.permissions.outside_files
+        if not opens_itself or process.confinement is None:
             return False
         now = _node_at(address)
         return bool(process.confinement.landlock_abi) and now is not None and now != self._node

@@ -38,6 +38,11 @@ class Permissions(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     subprocess: bool = False
     network: str = "none"
 
+    @property
+    def outside_files(self) -> bool:
+        """Whether it may open files beyond its own folder and state: of the system, or of a device in sysfs."""
+        return any(text.partition(":")[2].startswith("/") for text in self.files)
+
     def problems(self) -> list[tuple[str, str, str]]:
         """What breaks a rule here, as (field, what was found, what would be right)."""
         found: list[tuple[str, str, str]] = []
