@@ -161,6 +161,26 @@ def test_a_cancelled_query_leaves_the_conversation_in_step() -> None:
             token.close()
 
 
+def test_an_instrument_that_stays_silent_holds_up_nobody_and_is_put_in_step_before_the_next_query() -> None:
+    with conversation(timeout_s=60) as (link, instrument):
+        link.identify()
+        token = CancelToken()
+        before = current_token.set(token)
+        watcher = threading.Thread(target=lambda: (instrument.hanging.wait(5), token.cancel()))
+        watcher.start()
+        try:
+            with pytest.raises(Cancelled):
+                link.query(":HANG?", timeout_s=60)
+        finally:
+            current_token.reset(before)
+            watcher.join()
+            token.close()
+        with pytest.raises(TimeoutExceeded):
+            link.resynchronise(timeout_s=0.05)
+        instrument.theirs.sendall(instrument.server.complete("late"))
+        assert link.query(":WORD?") == "ready", "and neither the late answer to :HANG? nor an identity"
+
+
 def test_a_slow_answer_is_waited_for_and_told() -> None:
     with conversation(timeout_s=0.2) as (link, instrument):
         link.identify()

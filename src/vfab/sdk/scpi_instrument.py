@@ -13,7 +13,10 @@ from vfab.sdk.measuring import Instrument
 from vfab.sdk.scpi_link import ScpiLink, unbothered
 from vfab.sdk.scpi_ports import LinkPort, MessagePort, UsbtmcPort
 
-__all__ = ["ScpiInstrument"]
+__all__ = ["SAFE_S", "ScpiInstrument"]
+
+SAFE_S = 1.0
+"""How long an instrument may be silent that is made safe: a driver that goes on with a cancelled call is soon ended."""
 
 _PY = "@py"
 
@@ -200,8 +203,11 @@ class ScpiInstrument(Instrument):
         return self.link.query_block(command, timeout_s=patience_s)
 
     def make_safe(self) -> None:
-        """Nothing can be known of any instrument; a link that was left in the middle of an answer is put in step."""
-        self.link.resynchronise()
+        """Nothing can be known of any instrument; a link that was left in the middle of an answer is put in step.
+
+        Raises TimeoutExceeded: it is silent for longer than `SAFE_S`, or than the link's patience.
+        """
+        self.link.resynchronise(min(SAFE_S, self.link.timeout_s))
 
     def perform_each(self, expressions: Mapping[str, str]) -> list[float]:
         """The first number of the answer to each expression."""

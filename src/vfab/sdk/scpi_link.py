@@ -315,23 +315,28 @@ class ScpiLink:
                 self.port.send(command.encode("ascii"))
             self._in_step = False
 
-    def resynchronise(self) -> None:
+    def resynchronise(self, timeout_s: float | None = None) -> None:
         """Throw away what comes until the instrument says who it is: the next answer belongs to the next query.
+
+        Args:
+            timeout_s: how long each answer may take; None takes the link's. What is out of step then is put in step
+                before the next query.
 
         Raises TimeoutExceeded: it does not answer. LinkLost, Cancelled.
         """
         with self.lock, self._exchange():
             self._in_step = False
-            self._get_in_step()
+            self._get_in_step(timeout_s)
 
-    def _get_in_step(self) -> None:
+    def _get_in_step(self, timeout_s: float | None = None) -> None:
         if self._in_step:
             return
+        patience_s = self.timeout_s if timeout_s is None else timeout_s
         self.port.clear()
         if self._identity_text:
             self.port.send(self._identity_query.encode("ascii"))
             for _ in range(_STALE_MAX):
-                if self.port.receive(self.timeout_s).decode("latin-1").strip() == self._identity_text:
+                if self.port.receive(patience_s).decode("latin-1").strip() == self._identity_text:
                     break
             else:
                 raise ProtocolError(

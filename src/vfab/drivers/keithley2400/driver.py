@@ -10,7 +10,7 @@ from vfab.model.errors import ProtocolError
 from vfab.protocols.scpi import Identity, Quoted
 from vfab.sdk.driver import Environment, command
 from vfab.sdk.measurement import Column, MeasurementRun
-from vfab.sdk.scpi_instrument import ScpiInstrument
+from vfab.sdk.scpi_instrument import SAFE_S, ScpiInstrument
 from vfab.sdk.scpi_link import ScpiLink, unbothered
 from vfab.sdk.stream import StreamWriter
 
@@ -81,7 +81,7 @@ class Keithley2400Driver(ScpiInstrument):
         """
         link = self.link
         link.interrupt(":ABOR", ":OUTP OFF")
-        link.resynchronise()
+        link.resynchronise(min(SAFE_S, link.timeout_s))
         if link.query(":OUTP?", check=False) != "0":
             self.log.error("the output of the %s at %s is still on", link.identity.model, link.address)
         left = link.errors()
