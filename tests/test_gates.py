@@ -302,3 +302,25 @@ def test_the_run_fails_when_a_room_is_below_its_gate_though_all_tests_pass(tmp_p
     assert done.returncode == 1, done.stdout + done.stderr
     assert re.search(r"host .*BELOW \d+ %", done.stdout), done.stdout
     assert re.search(r"1 passed, 1 error in [\d.]+s\s*$", done.stdout), done.stdout
+
+
+def test_tests_of_one_group_are_run_by_one_worker(tmp_path: Path) -> None:
+    """Releases of pytest and pytest-xdist have been apart in this: every worker booted the lab, without a word."""
+    (tmp_path / "test_it.py").write_text(
+        textwrap.dedent(
+            """
+            import pytest
+
+            @pytest.mark.xdist_group("lab")
+            @pytest.mark.parametrize("number", range(6))
+            def test_one(number, worker_id):
+                with open("workers", "a") as file:
+                    file.write(worker_id + "\\n")
+            """
+        )
+    )
+    command = [sys.executable, "-m", "pytest", "-q", "-n", "2", "--dist", "loadgroup", "-p", "no:cacheprovider"]
+    env = {name: value for name, value in os.environ.items() if not name.startswith(("PYTEST_", "COVERAGE"))}
+    subprocess.run(command, cwd=tmp_path, check=True, capture_output=True, env=env)
+    workers = (tmp_path / "workers").read_text().split()
+    assert len(workers) == 6 and len(set(workers)) == 1
