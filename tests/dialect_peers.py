@@ -1,15 +1,25 @@
-"""The other ends of the sample plugins: a device on TCP and one on a pseudo-terminal, each a thread."""
+"""The sample plugins, and their other ends: a device on TCP and one on a pseudo-terminal, each a thread."""
 
 from __future__ import annotations
 
 import os
+import shutil
 import socket
 import threading
 from collections.abc import Callable
+from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-__all__ = ["PtyPeer", "TcpPeer"]
+__all__ = ["SAMPLES", "PtyPeer", "TcpPeer", "samples_in"]
+
+SAMPLES = Path(__file__).parent / "dialects" / "samples"
+
+
+def samples_in(folder: Path) -> Path:
+    """A copy of the sample plugins in `folder`, without what somebody compiled of them meanwhile, as the lab does."""
+    copied = shutil.copytree(SAMPLES, folder / "place", ignore=shutil.ignore_patterns("__pycache__"))
+    return Path(copied)
 
 
 class TcpPeer:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from dialect_peers import PtyPeer, TcpPeer
+from dialect_peers import PtyPeer, TcpPeer, samples_in
 from vfab.apps.contract import CHECKS, Report, cannot_be_checked, check_driver
 from vfab.apps.contract.run import quality_in
 from vfab.apps.finding import drivers_of
@@ -22,7 +22,6 @@ from vfab.apps.plugin_new import new_plugin
 from vfab.dialects.js_process import find_node
 from vfab.model.quality import RULES, quality_from_yaml
 
-SAMPLES = Path(__file__).parent.parent / "dialects" / "samples"
 EXEMPTIONS_MAX = 0
 """How many exemptions the built-in drivers have together. It may only shrink."""
 SAMPLE_EXEMPTIONS: dict[str, dict[str, str]] = {
@@ -72,7 +71,7 @@ def env(tmp_path: Path) -> dict[str, str]:
 @pytest.fixture
 def place(tmp_path: Path, env: dict[str, str]) -> Path:
     """The samples, where they may leave their marks; on the search path."""
-    place = Path(shutil.copytree(SAMPLES, tmp_path / "place"))
+    place = samples_in(tmp_path)
     shutil.rmtree(place / "broken")
     env["VFAB_PLUGIN_PATH"] = os.pathsep.join([str(place), str(place / "instruments")])
     env["VFAB_CONFINEMENT_FILES"] = f"write:{place}"

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from dialect_peers import SAMPLES, samples_in
 from vfab.dialects.js_process import find_node
 from vfab.kernel.index import Index
 from vfab.kernel.loader import PluginLoader
@@ -18,7 +19,6 @@ from vfab.model.errors import BadManifest
 from vfab.model.manifest import Manifest
 from vfab.model.plugins import PluginStatus
 
-SAMPLES = Path(__file__).parent / "samples"
 PLUGIN = """
 from vfab.dialects import DriverPlugin
 class {name}(DriverPlugin):
@@ -30,7 +30,7 @@ YAML = 'name: {name}\nversion: "1"\nauthor: a\ndescription: d\ndriver_class: {cl
 
 @pytest.fixture
 def place(tmp_path: Path) -> Path:
-    return Path(shutil.copytree(SAMPLES, tmp_path / "place"))
+    return samples_in(tmp_path)
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import shutil
 import threading
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from dialect_peers import TcpPeer
+from dialect_peers import TcpPeer, samples_in
 from vfab.dialects.js_process import find_node
 from vfab.kernel.plugin_manager import PluginManager, PluginNotFound, PluginNotLoaded
 from vfab.kernel.remote import DriverCalls, LocalDrivers, RemoteInstrument
@@ -20,14 +19,12 @@ from vfab.model.metadata import PluginMetadata
 from vfab.model.plugins import DriverInfo, PluginStatus
 from vfab.sdk import InstrumentDriver
 
-SAMPLES = Path(__file__).parent / "samples"
-
 
 @pytest.fixture
 def manager(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[PluginManager]:
     monkeypatch.setenv("VFAB_CONFINEMENT_FILES", f"write:{tmp_path}")  # the samples leave marks beside themselves
     monkeypatch.setenv("VFAB_HOME", str(tmp_path / "home"))
-    place = Path(shutil.copytree(SAMPLES, tmp_path / "place"))
+    place = samples_in(tmp_path)
     with PluginManager([place, place / "instruments"]) as made:
         yield made
 

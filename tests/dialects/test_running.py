@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from dialect_peers import PtyPeer, TcpPeer
+from dialect_peers import PtyPeer, TcpPeer, samples_in
 from hosting import Rig, rig
 from vfab.kernel.loader import PluginLoader
 from vfab.kernel.managed import ManagedDevice
@@ -31,12 +31,10 @@ from vfab.model.lifecycle import DriverState
 from vfab.model.plugins import DriverInfo
 from vfab.sdk.testing import defaults_of
 
-SAMPLES = Path(__file__).parent / "samples"
-
 
 @pytest.fixture
 def place(tmp_path: Path) -> Path:
-    return Path(shutil.copytree(SAMPLES, tmp_path / "place"))
+    return samples_in(tmp_path)
 
 
 def found_in(place: Path) -> dict[str, DriverInfo]:
