@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import stat
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
@@ -71,4 +72,5 @@ def _node_at(address: str) -> tuple[int, int, int] | None:
         found = Path(address).stat()
     except OSError:
         return None
-    return found.st_dev, found.st_ino, found.st_ctime_ns  # numbers of nodes are used again
+    # numbers of nodes are used again; a folder, as sysfs has one for a device, changes with what is made in it
+    return found.st_dev, found.st_ino, 0 if stat.S_ISDIR(found.st_mode) else found.st_ctime_ns

@@ -269,7 +269,7 @@ def test_a_plot_paused_many_times_is_the_same_drawing(firmware: str) -> None:
 
 @pytest.mark.parametrize("firmware", FIRMWARES)
 def test_the_button_on_the_board_pauses_and_pressed_again_goes_on(firmware: str) -> None:
-    with AxiDrawSimulator(firmware, 5) as simulator, bench(simulator.address) as b:
+    with AxiDrawSimulator(firmware, 2) as simulator, bench(simulator.address) as b:
         b.driver.connect()
         run = b.start(lambda: b.driver.plot(PICTURE))
         soon(lambda: bool(simulator.strokes))
